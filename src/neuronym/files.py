@@ -1,0 +1,190 @@
+"""Files and folders: atomic writes, fingerprints by content, and output folders.
+
+A stage writes into a folder and writes ``manifest.json`` last. A folder without its manifest is
+an unfinished run; a folder whose manifest names another run is not touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from neuronym.errors import FolderInUseError, InputError, MissingError, UnreadableError
+
+__all__ = [
+    "MANIFEST",
+    "atomic_path",
+    "cache_folder",
+    "fingerprint",
+    "fingerprint_file",
+    "output_folder",
+    "read_json",
+    "read_manifest",
+    "write_json",
+    "write_manifest",
+]
+
+MANIFEST = "manifest.json"
+_CHUNK = 1 << 20
+
+
+def cache_folder() -> Path:
+    """Return the folder for caches: ``$NEURONYM_CACHE``, else the user's cache folder."""
+    if given := os.environ.get("NEURONYM_CACHE"):
+        return Path(given)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "neuronym"
+
+
+def fingerprint(*parts: object) -> str:
+    """Return 16 hexadecimal digits that identify ``parts`` by content.
+
+    Strings, bytes, numbers, ``None`` and (nested) lists, tuples and mappings of them are allowed;
+    mappings count without regard to order. Each part is framed by its length, so that
+    ``("ab", "c")`` and ``("a", "bc")`` differ.
+
+    Raises:
+        InputError: For a part of another type.
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        _update(digest, part)
+    return digest.hexdigest()[:16]
+
+
+def _update(digest: Any, part: object) -> None:
+    if isinstance(part, (bytes, bytearray, memoryview)):
+        data = bytes(part)
+        digest.update(b"b%d:" % len(data) + data)
+    elif part is None or isinstance(part, (str, int, float, bool)):
+        data = repr(part).encode()
+        digest.update(b"s%d:" % len(data) + data)
+    elif isinstance(part, Mapping):
+        items = sorted(part.items(), key=lambda item: str(item[0]))
+        digest.update(b"m%d:" % len(items))
+        for key, value in items:
+            _update(digest, key)
+            _update(digest, value)
+    elif isinstance(part, (list, tuple)):
+        digest.update(b"l%d:" % len(part))
+        for item in part:
+            _update(digest, item)
+    else:
+        raise InputError(f"cannot fingerprint a {type(part).__name__}; give its bytes or its text")
+
+
+def fingerprint_file(path: str | Path) -> str:
+    """Return 16 hexadecimal digits that identify a file by its bytes."""
+    digest = hashlib.sha256()
+    with existing(path).open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()[:16]
+
+
+def existing(path: str | Path, *, what: str = "file") -> Path:
+    """Return ``path`` as a :class:`~pathlib.Path`, or raise :class:`MissingError`."""
+    path = Path(path)
+    if not path.exists():
+        raise MissingError(f"{what} {str(path)!r} does not exist")
+    return path
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that takes its place when the block succeeds."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Write ``value`` as indented UTF-8 JSON, atomically; NaN and infinity are refused."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: str | Path, *, what: str = "file") -> Any:
+    """Read a JSON file; :class:`MissingError` or :class:`UnreadableError` say what is wrong."""
+    path = existing(path, what=what)
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UnreadableError(f"{what} {str(path)!r} is not JSON: {error}") from error
+
+
+def write_manifest(folder: str | Path, *, kind: str, schema: int, **fields: object) -> None:
+    """Write ``folder/manifest.json``: the last act of a stage, which says that it is whole."""
+    write_json(Path(folder) / MANIFEST, {"kind": kind, "schema": schema, **fields})
+
+
+def read_manifest(folder: str | Path, *, kind: str, schema: int) -> dict[str, Any]:
+    """Read and check the manifest of a finished ``kind`` folder.
+
+    Raises:
+        MissingError: The folder does not exist.
+        UnreadableError: There is no manifest (the run did not finish), it is of another kind, or
+            of a newer schema.
+    """
+    folder = existing(folder, what=f"{kind} folder")
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise UnreadableError(
+            f"{str(folder)!r} is not a finished {kind} folder: it has no {MANIFEST}"
+        )
+    manifest = read_json(path)
+    found = manifest.get("kind") if isinstance(manifest, dict) else None
+    if found != kind:
+        raise UnreadableError(f"{str(folder)!r} holds {found or 'something else'!r}, not {kind!r}")
+    if manifest.get("schema", 0) > schema:
+        raise UnreadableError(
+            f"{str(folder)!r} has schema {manifest['schema']} of {kind!r}; "
+            f"this version reads up to {schema}: update neuronym"
+        )
+    return dict(manifest)
+
+
+def output_folder(path: str | Path, *, kind: str, overwrite: bool = False) -> Path:
+    """Claim ``path`` for a run of ``kind`` and return it, empty of any earlier manifest.
+
+    A missing or empty folder is fine. A folder that holds a finished or begun run of the same
+    kind is cleared with ``overwrite=True``. Anything else is refused, and nothing is deleted.
+
+    Raises:
+        FolderInUseError: The folder holds another run, or files that are not a run.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise FolderInUseError(f"output {str(path)!r} is a file; give a folder")
+    marker = path / ".neuronym"
+    if path.is_dir() and any(path.iterdir()):
+        held = marker.read_text(encoding="utf-8").strip() if marker.is_file() else None
+        if held != kind:
+            what = f"a {held!r} run" if held else "files that are not a neuronym run"
+            raise FolderInUseError(f"output {str(path)!r} holds {what}; give a new folder")
+        if not overwrite:
+            raise FolderInUseError(
+                f"output {str(path)!r} already holds a {kind!r} run; "
+                "give a new folder or pass --overwrite"
+            )
+        for child in path.iterdir():
+            shutil.rmtree(child) if child.is_dir() else child.unlink()
+    path.mkdir(parents=True, exist_ok=True)
+    marker.write_text(kind + "\n", encoding="utf-8")
+    return path

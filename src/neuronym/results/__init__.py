@@ -1,0 +1,17 @@
+"""Saved results: frozen dataclasses with ``save`` and ``load``; numpy, parquet and JSON only."""
+
+from neuronym.results.atlas import Atlas, ProbeImage, SiteInfo, Unit
+from neuronym.results.explanation import ClassScore, Explanation, Winner
+from neuronym.results.scorecard import Metric, Scorecard
+
+__all__ = [
+    "Atlas",
+    "ClassScore",
+    "Explanation",
+    "Metric",
+    "ProbeImage",
+    "Scorecard",
+    "SiteInfo",
+    "Unit",
+    "Winner",
+]

@@ -1,0 +1,227 @@
+"""The atlas: the saved result of a dissection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from neuronym.errors import InputError, UnreadableError, nearest
+from neuronym.files import atomic_path, read_manifest, write_manifest
+
+__all__ = ["Atlas", "ProbeImage", "SiteInfo", "Unit"]
+
+KIND = "atlas"
+SCHEMA = 1
+NEURONS = "neurons.parquet"
+IMAGES = "images.parquet"
+CONCEPTS = "concepts.parquet"
+THUMBNAILS = "thumbnails"
+
+_UNIT_SCHEMA = pa.schema(
+    [
+        ("site", pa.string()),
+        ("unit", pa.int32()),
+        ("block", pa.int32()),
+        ("name", pa.string()),
+        ("score", pa.float64()),
+        ("p_value", pa.float64()),
+        ("runner_up_names", pa.list_(pa.string())),
+        ("runner_up_scores", pa.list_(pa.float64())),
+        ("firing_rate", pa.float64()),
+        ("win_rate", pa.float64()),
+        ("top_images", pa.list_(pa.string())),
+        ("top_activations", pa.list_(pa.float64())),
+    ]
+)
+_IMAGE_SCHEMA = pa.schema(
+    [("id", pa.string()), ("label", pa.string()), ("thumbnail", pa.string())]
+)
+
+
+@dataclass(frozen=True)
+class SiteInfo:
+    """Where units were recorded.
+
+    Attributes:
+        name: Name of the module in the model, as in ``named_modules()``.
+        units: Number of units K.
+        channel_dim: The dimension of the module's output that holds the units.
+        competitors: U of a competitive site, else ``None``.
+        pooling: How positions became one number per image, e.g. ``"mean"``.
+        positions: Positions per image (1 for a linear layer).
+        active_fraction: Measured share of non-zero units over images and positions, else ``None``.
+    """
+
+    name: str
+    units: int
+    channel_dim: int
+    competitors: int | None
+    pooling: str
+    positions: int
+    active_fraction: float | None = None
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One row of ``neurons.parquet``.
+
+    Attributes:
+        site: Name of its site.
+        unit: Channel index from 0.
+        block: Index of its block of competitors; ``None`` for a dense site.
+        name: The concept that fits best; ``None`` for a unit that never fired.
+        score: Similarity of unit and name (its unit is the similarity's).
+        p_value: Share of the null distribution of the best score that reaches ``score``; ``None``
+            where it was not computed.
+        runner_up_names, runner_up_scores: The next best concepts, best first.
+        firing_rate: Share of images on which the pooled activation is above zero, 0 to 1.
+        win_rate: For a competitive site the share of positions that it won, 0 to 1.
+        top_images, top_activations: Ids of the images with the largest pooled activation.
+    """
+
+    site: str
+    unit: int
+    block: int | None
+    name: str | None
+    score: float | None
+    p_value: float | None
+    runner_up_names: tuple[str, ...]
+    runner_up_scores: tuple[float, ...]
+    firing_rate: float
+    win_rate: float | None
+    top_images: tuple[str, ...]
+    top_activations: tuple[float, ...]
+
+    @property
+    def key(self) -> str:
+        """``"site/unit"``, unique in an atlas."""
+        return f"{self.site}/{self.unit}"
+
+
+@dataclass(frozen=True)
+class ProbeImage:
+    """An image of the probe set that the atlas shows: its id, label and thumbnail file."""
+
+    id: str
+    label: str | None
+    thumbnail: str | None
+
+
+@dataclass(frozen=True)
+class Atlas:
+    """The saved result of a dissection.
+
+    Attributes:
+        sites: Where units were recorded.
+        units: Every unit, ordered by site and index.
+        images: The images that some unit has among its top images, by id.
+        provenance: Fingerprints, SPECs, seeds, versions, similarity and its keywords, counts of
+            images seen and skipped: all that a reader needs to repeat the run.
+        folder: Where it was loaded from or saved to; thumbnails are paths inside it.
+    """
+
+    sites: tuple[SiteInfo, ...]
+    units: tuple[Unit, ...]
+    images: Mapping[str, ProbeImage]
+    provenance: Mapping[str, Any]
+    folder: Path | None = field(default=None, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def __iter__(self) -> Iterator[Unit]:
+        return iter(self.units)
+
+    def site(self, name: str) -> SiteInfo:
+        """Return a site by name; :class:`InputError` names the nearest ones."""
+        for site in self.sites:
+            if site.name == name:
+                return site
+        known = [site.name for site in self.sites]
+        close = ", ".join(nearest(name, known) or known[:5])
+        raise InputError(f"atlas has no site {name!r}; nearest: {close}")
+
+    def of_site(self, name: str) -> tuple[Unit, ...]:
+        """Return the units of one site, ordered by index."""
+        self.site(name)
+        return tuple(unit for unit in self.units if unit.site == name)
+
+    def unit(self, site: str, index: int) -> Unit:
+        """Return one unit; :class:`InputError` says which indices exist."""
+        units = self.of_site(site)
+        if not 0 <= index < len(units):
+            raise InputError(f"site {site!r} has units 0 to {len(units) - 1}, not {index}")
+        return units[index]
+
+    def save(self, folder: str | Path) -> Atlas:
+        """Write tables, then the manifest last. Thumbnails are written by ``dissect`` before.
+
+        Returns:
+            The same atlas with ``folder`` set.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_table(folder / NEURONS, [asdict(unit) for unit in self.units], _UNIT_SCHEMA)
+        _write_table(folder / IMAGES, [asdict(image) for image in self.images.values()], _IMAGE_SCHEMA)
+        write_manifest(
+            folder,
+            kind=KIND,
+            schema=SCHEMA,
+            sites=[asdict(site) for site in self.sites],
+            provenance=dict(self.provenance),
+        )
+        return Atlas(self.sites, self.units, self.images, self.provenance, folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Atlas:
+        """Read a finished atlas.
+
+        Raises:
+            MissingError: The folder, or one of its tables, does not exist.
+            UnreadableError: It is not a finished atlas, or a table is broken.
+        """
+        folder = Path(folder)
+        manifest = read_manifest(folder, kind=KIND, schema=SCHEMA)
+        units = [_unit(row) for row in _read_table(folder / NEURONS)]
+        images = [ProbeImage(**row) for row in _read_table(folder / IMAGES)]
+        return cls(
+            sites=tuple(SiteInfo(**site) for site in manifest["sites"]),
+            units=tuple(units),
+            images={image.id: image for image in images},
+            provenance=manifest["provenance"],
+            folder=folder,
+        )
+
+
+def _unit(row: dict[str, Any]) -> Unit:
+    lists = ("runner_up_names", "runner_up_scores", "top_images", "top_activations")
+    return Unit(**{**row, **{key: tuple(row[key] or ()) for key in lists}})
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+    columns = {
+        name: [_plain(row[name]) for row in rows] for name in schema.names
+    }
+    with atomic_path(path) as temporary:
+        pq.write_table(pa.table(columns, schema=schema), temporary, compression="zstd")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _read_table(path: Path) -> list[dict[str, Any]]:
+    from neuronym.files import existing
+
+    try:
+        return list(pq.read_table(existing(path)).to_pylist())
+    except pa.ArrowException as error:
+        raise UnreadableError(f"{str(path)!r} is not a readable table: {error}") from error

@@ -1,0 +1,97 @@
+"""The explanation: the saved result for one image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from neuronym.errors import UnreadableError
+from neuronym.files import read_json, write_json
+
+__all__ = ["ClassScore", "Explanation", "Winner"]
+
+KIND = "explanation"
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """A class with its logit and its probability (softmax of the logits, 0 to 1)."""
+
+    index: int
+    name: str
+    logit: float
+    probability: float
+
+
+@dataclass(frozen=True)
+class Winner:
+    """A unit that passed something on this image, and what it did to the logit.
+
+    Attributes:
+        unit, block: Indices from 0; ``block`` is ``None`` for a dense site.
+        name, score: From the atlas; ``None`` for a unit without a name.
+        activation: Its masked activation, summed over the positions it won.
+        contribution: Signed share of the logit, in logits, summed over positions.
+        win_rate: Share of positions that it won on this image, 0 to 1.
+        win_rate_usual: The same over the probe set, from the atlas.
+    """
+
+    unit: int
+    block: int | None
+    name: str | None
+    score: float | None
+    activation: float
+    contribution: float
+    win_rate: float | None = None
+    win_rate_usual: float | None = None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why one image got one logit, by the winners of one site.
+
+    Attributes:
+        image: Where the image came from.
+        site: Name of the site.
+        target: The class that is explained (by default the predicted one).
+        predictions: The most probable classes, best first.
+        winners: The winners only, largest absolute contribution first.
+        baseline: The target's logit with the site's output set to zero.
+        completeness_error: ``target.logit - baseline - sum of contributions``, in logits: zero up
+            to rounding where the path from site to logit is linear with winners fixed.
+        competitive: Whether the site competes (else every unit that fired is listed).
+        provenance: Fingerprints of model and atlas, versions.
+    """
+
+    image: str
+    site: str
+    target: ClassScore
+    predictions: tuple[ClassScore, ...]
+    winners: tuple[Winner, ...]
+    baseline: float
+    completeness_error: float
+    competitive: bool
+    provenance: Mapping[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        return {"kind": KIND, "schema": SCHEMA, **asdict(self)}
+
+    def save(self, path: str | Path) -> None:
+        """Write it as one JSON file."""
+        write_json(path, self.to_dict())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Explanation:
+        """Read it back; :class:`UnreadableError` where the file is not an explanation."""
+        data = read_json(path, what="explanation")
+        if not isinstance(data, dict) or data.pop("kind", None) != KIND:
+            raise UnreadableError(f"{str(path)!r} is not an explanation")
+        data.pop("schema", None)
+        data["target"] = ClassScore(**data["target"])
+        data["predictions"] = tuple(ClassScore(**row) for row in data["predictions"])
+        data["winners"] = tuple(Winner(**row) for row in data["winners"])
+        return cls(**data)
