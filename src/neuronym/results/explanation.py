@@ -35,6 +35,9 @@ class Winner:
         name, score: From the atlas; ``None`` for a unit without a name.
         activation: Its masked activation, summed over the positions it won.
         contribution: Signed share of the logit, in logits, summed over positions.
+        image_winner: Whether it is its block's winner for the whole image: of the competitors
+            that won at least one position, the one with the largest pooled masked activation.
+            Always true at a dense site and where there is one position.
         win_rate: Share of positions that it won on this image, 0 to 1.
         win_rate_usual: The same over the probe set, from the atlas.
     """
@@ -45,6 +48,7 @@ class Winner:
     score: float | None
     activation: float
     contribution: float
+    image_winner: bool = True
     win_rate: float | None = None
     win_rate_usual: float | None = None
 

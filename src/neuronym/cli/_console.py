@@ -1,0 +1,94 @@
+"""What commands share to speak to a person: progress on standard error, results on standard out."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import typer
+
+__all__ = ["Stages", "progress", "say"]
+
+Progress = Callable[[int, int, str], None]
+
+
+def say(text: str) -> None:
+    """Write one line of progress to standard error."""
+    typer.echo(text, err=True)
+
+
+@contextlib.contextmanager
+def progress(title: str, *, quiet: bool = False) -> Iterator[Progress]:
+    """Yield a function ``(done, total, note)`` that draws a bar with rate and time left.
+
+    Without a terminal it writes a line at most every 15 seconds.
+    """
+    if quiet:
+        yield lambda done, total, note="": None
+        return
+    if not sys.stderr.isatty():
+        yield _line_writer(title)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=1, rate="", note="")
+        start = time.perf_counter()
+
+        def update(done: int, total: int, note: str = "") -> None:
+            rate = done / max(time.perf_counter() - start, 1e-9)
+            bar.update(task, completed=done, total=total, rate=f"{rate:.1f}/s", note=note)
+
+        yield update
+
+
+def _line_writer(title: str) -> Progress:
+    start = last = time.perf_counter()
+
+    def update(done: int, total: int, note: str = "") -> None:
+        nonlocal last
+        now = time.perf_counter()
+        if now - last < 15 and done < total:
+            return
+        if done >= total and now - start < 1:
+            return
+        last = now
+        rate = done / max(now - start, 1e-9)
+        left = (total - done) / rate if rate else 0.0
+        say(f"  {title}: {done}/{total}, {rate:.1f}/s, {left:.0f} s left{', ' + note if note else ''}")
+
+    return update
+
+
+class Stages:
+    """Names the stages of a long command and keeps how long each took, in seconds."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.seconds: dict[str, float] = {}
+        self._quiet = quiet
+        self._start = time.perf_counter()
+
+    @contextlib.contextmanager
+    def stage(self, name: str, text: str) -> Iterator[None]:
+        """Say ``text``, time the block, and keep the time under ``name``."""
+        if not self._quiet:
+            say(f"{text} …")
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 2)
+
+    @property
+    def total(self) -> float:
+        """Seconds since this object was made."""
+        return round(time.perf_counter() - self._start, 2)

@@ -1,0 +1,181 @@
+"""Signed contributions of the units of one site to a logit."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from neuronym.errors import InputError, nearest
+
+__all__ = ["Contributions", "contributions"]
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """What each unit of a site added to one logit per image.
+
+    Attributes:
+        logits: ``(images, classes)``.
+        targets: ``(images,)`` int64, the class that each row is about.
+        activations: ``(images, units, positions)``, the site's output; zero for a loser.
+        values: ``(images, units, positions)``, activation × gradient of the target's logit at
+            the site with winners fixed, in logits.
+        baselines: ``(images,)`` the target's logit with the site's output set to zero.
+    """
+
+    logits: Tensor
+    targets: Tensor
+    activations: Tensor
+    values: Tensor
+    baselines: Tensor
+
+    @property
+    def per_unit(self) -> Tensor:
+        """``(images, units)`` float64: contributions summed over positions."""
+        return self.values.double().sum(-1)
+
+    @property
+    def target_logits(self) -> Tensor:
+        """``(images,)`` float64: the logit that is explained."""
+        return self.logits.double().gather(1, self.targets[:, None])[:, 0]
+
+    @property
+    def completeness_error(self) -> Tensor:
+        """``(images,)`` float64: logit − baseline − Σ contributions, in logits."""
+        return self.target_logits - self.baselines.double() - self.per_unit.sum(-1)
+
+
+def contributions(
+    module: nn.Module,
+    inputs: Tensor,
+    *,
+    site: str,
+    channel_dim: int,
+    targets: Tensor | None = None,
+    call: int = 0,
+) -> Contributions:
+    """Attribute one logit per image to the units of a site, exactly where the path is linear.
+
+    With the winners fixed, a competitive layer followed by linear maps (evaluation-mode batch
+    normalisation and mean pooling included) is linear, so ``activation × gradient`` summed over
+    units and positions equals the logit minus the logit with the site's output at zero.
+    Elsewhere the difference is :attr:`Contributions.completeness_error`.
+
+    The module runs twice in evaluation mode; its parameters, mode, hooks and the random state
+    are as before afterwards, also after a failure.
+
+    Args:
+        module: A classifier whose output is ``(images, classes)``.
+        inputs: ``(images, ...)``, already preprocessed.
+        site: Name of the module whose output is the site.
+        channel_dim: The dimension of that output that holds the units.
+        targets: ``(images,)`` class indices; by default the predicted class of each image.
+        call: Which call of the site counts where one forward calls it several times.
+
+    Raises:
+        InputError: Unknown site or target, a site that is not called, or an output that is not a
+            tensor.
+    """
+    layer = _module(module, site)
+    kept: list[Tensor] = []
+
+    def capture(output: Tensor) -> Tensor:
+        leaf = output.detach().clone().requires_grad_(True)
+        kept.append(leaf)
+        return leaf.clone()  # an in-place operation may follow; the leaf keeps its value
+
+    with evaluation(module):
+        with torch.enable_grad(), _replace_output(layer, site, call, capture):
+            logits = _logits(module(inputs))
+            if not kept:
+                raise InputError(f"site {site!r} was not called {call + 1} times in a forward pass")
+            chosen = _targets(logits, targets)
+            picked = logits.gather(1, chosen[:, None]).sum()
+            (gradient,) = torch.autograd.grad(picked, kept[0], allow_unused=True)
+        with torch.no_grad(), _replace_output(layer, site, call, torch.zeros_like):
+            baseline = _logits(module(inputs)).gather(1, chosen[:, None])[:, 0]
+    activation = kept[0].detach()
+    gradient = torch.zeros_like(activation) if gradient is None else gradient
+    return Contributions(
+        logits=logits.detach(),
+        targets=chosen,
+        activations=units_first(activation, channel_dim),
+        values=units_first(activation * gradient, channel_dim),
+        baselines=baseline,
+    )
+
+
+def units_first(output: Tensor, channel_dim: int) -> Tensor:
+    """Reshape a site's output to ``(images, units, positions)``."""
+    if output.dim() < 2 or not -output.dim() < channel_dim < output.dim() or channel_dim == 0:
+        raise InputError(
+            f"channel_dim {channel_dim} does not fit an output of shape {tuple(output.shape)}"
+        )
+    return output.movedim(channel_dim, 1).flatten(2) if output.dim() > 2 else output[:, :, None]
+
+
+@contextlib.contextmanager
+def evaluation(module: nn.Module) -> Iterator[None]:
+    """Put every sub-module in evaluation mode for the block, then back to what each was."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+@contextlib.contextmanager
+def _replace_output(
+    layer: nn.Module, site: str, call: int, replace: Callable[[Tensor], Tensor]
+) -> Iterator[None]:
+    calls = 0
+
+    def hook(_: nn.Module, __: object, output: object) -> Tensor | None:
+        nonlocal calls
+        calls += 1
+        if calls - 1 != call:
+            return None
+        if not isinstance(output, Tensor):
+            raise InputError(
+                f"site {site!r} returns a {type(output).__name__}, not a tensor; "
+                "choose a module inside it"
+            )
+        return replace(output)
+
+    handle = layer.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _module(module: nn.Module, site: str) -> nn.Module:
+    known = dict(module.named_modules())
+    if site not in known:
+        close = ", ".join(nearest(site, known)) or ", ".join(list(known)[1:6])
+        raise InputError(f"the model has no module {site!r}; nearest: {close}")
+    return known[site]
+
+
+def _logits(output: object) -> Tensor:
+    if not isinstance(output, Tensor) or output.dim() != 2:
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise InputError(f"a classifier must return (images, classes) logits, not {shape}")
+    return output
+
+
+def _targets(logits: Tensor, targets: Tensor | None) -> Tensor:
+    if targets is None:
+        return logits.detach().argmax(1)
+    classes = logits.shape[1]
+    if targets.shape != logits.shape[:1]:
+        raise InputError(f"{len(targets)} targets for {len(logits)} images")
+    if bool(((targets < 0) | (targets >= classes)).any()):
+        raise InputError(f"target classes must be 0 to {classes - 1}, not {targets.tolist()}")
+    return targets.to(logits.device, torch.int64)
