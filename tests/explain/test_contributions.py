@@ -1,0 +1,145 @@
+"""Contributions on networks whose answers are known by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from neuronym.errors import InputError
+from neuronym.explain import contributions
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+class Linear(nn.Module):
+    """y = V · relu(W x + b) + c, with weights set by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.Linear(2, 3)
+        self.act = nn.ReLU(inplace=True)
+        self.down = nn.Linear(3, 2)
+        with torch.no_grad():
+            self.up.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, -1.0]]))
+            self.up.bias.zero_()
+            self.down.weight.copy_(torch.tensor([[2.0, 3.0, 5.0], [-1.0, 0.5, 7.0]]))
+            self.down.bias.copy_(torch.tensor([0.25, -0.25]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.act(self.up(x)))
+
+
+def test_by_hand() -> None:
+    found = contributions(
+        Linear(),
+        torch.tensor([[1.0, 2.0]]),
+        site="act",
+        channel_dim=1,
+        targets=torch.tensor([1]),
+    )
+    # Hidden units are (1, 2, 0); class 1 reads them with weights (-1, 0.5, 7).
+    torch.testing.assert_close(found.per_unit, torch.tensor([[-1.0, 1.0, 0.0]]).double())
+    assert found.baselines.item() == -0.25
+    assert found.target_logits.item() == -0.25
+    assert found.completeness_error.abs().item() == 0.0
+
+
+def test_an_inplace_operation_after_the_site_does_not_change_what_is_attributed() -> None:
+    found = contributions(Linear(), torch.tensor([[1.0, 2.0]]), site="up", channel_dim=1)
+    # The site is before the ReLU: unit 2 is -3 there, and its gradient is zero.
+    torch.testing.assert_close(found.activations[0, :, 0], torch.tensor([1.0, 2.0, -3.0]))
+    torch.testing.assert_close(found.per_unit, torch.tensor([[2.0, 6.0, 0.0]]).double())
+
+
+@pytest.fixture
+def convolutional() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(8, 6, 3, padding=1),
+            nn.BatchNorm2d(6),
+            nn.AvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(96, 5),
+        )
+        model(torch.randn(16, 3, 8, 8))  # gives the normalisation statistics of its own
+    return model
+
+
+def test_linear_path_with_batch_normalisation_is_exact(convolutional: nn.Module) -> None:
+    images = torch.randn(4, 3, 8, 8, generator=generator())
+    found = contributions(convolutional, images, site="1", channel_dim=1)
+    assert found.values.shape == (4, 8, 64)
+    assert found.completeness_error.abs().max() < 1e-5
+    convolutional.eval()
+    with torch.no_grad():
+        torch.testing.assert_close(found.logits, convolutional(images))
+
+
+def test_layer_normalisation_breaks_exactness_and_that_is_reported() -> None:
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.LayerNorm(6), nn.Linear(6, 3))
+    found = contributions(model, torch.randn(5, 4, generator=generator()), site="1", channel_dim=-1)
+    assert found.completeness_error.abs().max() > 1e-3
+    torch.testing.assert_close(
+        found.target_logits - found.baselines.double() - found.per_unit.sum(1),
+        found.completeness_error,
+    )
+
+
+def test_state_is_as_before_also_after_a_failure(convolutional: nn.Module) -> None:
+    convolutional.train()
+    statistics = convolutional[3].running_mean.clone()
+    random = torch.random.get_rng_state()
+    images = torch.randn(2, 3, 8, 8, generator=generator())
+    contributions(convolutional, images, site="1", channel_dim=1)
+    with pytest.raises(RuntimeError):
+        contributions(convolutional, images[:, :2], site="1", channel_dim=1)
+    with pytest.raises(InputError):
+        contributions(
+            convolutional, images, site="1", channel_dim=1, targets=torch.tensor([0, 9])
+        )
+    assert all(part.training for part in convolutional.modules())
+    assert not any(part._forward_hooks for part in convolutional.modules())
+    assert all(weight.grad is None for weight in convolutional.parameters())
+    assert torch.equal(convolutional[3].running_mean, statistics)
+    assert torch.equal(torch.random.get_rng_state(), random)
+
+
+def test_a_module_called_twice_is_attributed_call_by_call() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.act = nn.ReLU()
+            self.mid = nn.Linear(3, 4)
+            self.out = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.out(self.act(self.mid(self.act(x))))
+
+    images = torch.randn(3, 3, generator=generator())
+    first = contributions(Twice(), images, site="act", channel_dim=1)
+    second = contributions(Twice(), images, site="act", channel_dim=1, call=1)
+    assert first.activations.shape[1] == 3
+    assert second.activations.shape[1] == 4
+    assert second.completeness_error.abs().max() < 1e-6
+    with pytest.raises(InputError, match="not called 3 times"):
+        contributions(Twice(), images, site="act", channel_dim=1, call=2)
+
+
+def test_bad_input_names_what_is_allowed() -> None:
+    images = torch.zeros(1, 2)
+    with pytest.raises(InputError, match="no module 'actt'; nearest: act"):
+        contributions(Linear(), images, site="actt", channel_dim=1)
+    with pytest.raises(InputError, match="must be 0 to 1"):
+        contributions(
+            Linear(), images, site="act", channel_dim=1, targets=torch.tensor([2])
+        )
+    with pytest.raises(InputError, match="channel_dim 0"):
+        contributions(Linear(), images, site="act", channel_dim=0)
+    with pytest.raises(InputError, match="logits"):
+        contributions(nn.Sequential(nn.Conv2d(2, 2, 1)), torch.zeros(1, 2, 3, 3), site="0", channel_dim=1)
