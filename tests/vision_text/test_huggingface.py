@@ -134,13 +134,16 @@ def test_image_sizes(family: str, size: tuple[int, int], hf_folders: dict[str, P
 
 
 def test_threads_share_a_model(hf_folders: dict[str, Path]) -> None:
-    model = vision_text.load(f"hf:{hf_folders['clip']}", batch_size=2)
-    texts = [TEXTS[:2], TEXTS[2:], TEXTS, list(reversed(TEXTS))] * 8
-    alone = [model.embed_texts(group) for group in texts]
+    model = vision_text.load(f"hf:{hf_folders['clip']}", batch_size=64)
+    groups = [
+        [f"{text} {index}" * repeat for text in TEXTS] for index, repeat in enumerate([1, 90])
+    ]
+    groups *= 100
+    alone = [model.embed_texts(group) for group in groups[:2]]
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(model.embed_texts, texts))
-    for one, other in zip(alone, together, strict=True):
-        np.testing.assert_allclose(one, other, atol=2e-6)
+        together = list(pool.map(model.embed_texts, groups))
+    for index, embedded in enumerate(together):
+        np.testing.assert_allclose(embedded, alone[index % 2], atol=2e-6)
 
 
 def test_loading_leaves_random_state(hf_folders: dict[str, Path]) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +100,25 @@ def test_memory_is_bounded_by_the_batch() -> None:
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(embedded, expected, atol=1e-6)
     assert (model.name, model.dim, model.logit_scale, model.fingerprint) == ("x", 3, 7.0, "f" * 16)
+
+
+def test_the_tokenizer_serves_one_thread_at_a_time() -> None:
+    """Fast tokenizers keep padding and truncation as state and fail when two threads meet."""
+    inside: list[int] = []
+    most: list[int] = []
+
+    def tokenize(texts: list[str]) -> dict[str, torch.Tensor]:
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.005)
+        inside.pop()
+        return {"length": torch.tensor([[len(text)] for text in texts])}
+
+    parts = replace(counting_parts([]), tokenize=tokenize)
+    model = TwoTowers("x", parts, device=CPU)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(model.embed_texts, [["cat"]] * 12))
+    assert max(most) == 1
 
 
 def test_towers_of_different_spaces() -> None:
