@@ -1,0 +1,7 @@
+"""The report: a page that opens from disk, and plain sentences about explanations."""
+
+from neuronym.report.options import ExplainedImage, ReportOptions
+from neuronym.report.page import write_report
+from neuronym.report.plain import Part, parts, sentence
+
+__all__ = ["ExplainedImage", "Part", "ReportOptions", "parts", "sentence", "write_report"]

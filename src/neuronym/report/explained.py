@@ -1,0 +1,233 @@
+"""What the page shows of one explanation: its sentence, its chart and the check of its sum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from neuronym.report.options import ExplainedImage, ReportOptions
+from neuronym.report.overview import Bar
+from neuronym.report.pictures import Picture, PictureFolder
+from neuronym.report.plain import (
+    Part,
+    decimals,
+    fixed,
+    named,
+    number,
+    parts,
+    percent,
+    signed,
+    unit_name,
+)
+from neuronym.results import Atlas, Explanation, Winner
+
+__all__ = ["Article", "Row", "Term", "make_article"]
+
+_TOLERANCE = 1e-4  # of the largest term: more than rounding in 32 bits leaves
+
+
+@dataclass(frozen=True)
+class Row:
+    """One unit, or all the units that have no row of their own, in a contribution chart.
+
+    Attributes:
+        name, unit, link: What it is, and the address of its neuron where the atlas has it.
+        won, usual: Share of positions it won here, and over the probe set, as text.
+        value: Its contribution as text.
+        start, length: Where its bar starts and how long it is, as shares of the chart's width.
+        positive: Whether it speaks for the class.
+        rest: How many units the row stands for, 0 for a single unit.
+    """
+
+    name: str
+    unit: int | None
+    link: str | None
+    activation: str
+    won: str
+    usual: str
+    value: str
+    start: float
+    length: float
+    positive: bool
+    rest: int = 0
+
+
+@dataclass(frozen=True)
+class Term:
+    """A term of the sum that gives the logit."""
+
+    label: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Article:
+    """Everything that the page shows of one explained image."""
+
+    title: str
+    image: str
+    label: str | None
+    picture: Picture | None
+    site: str
+    competitive: bool
+    sentence: tuple[Part, ...]
+    links: dict[int, str]
+    predictions: tuple[Bar, ...]
+    rows: tuple[Row, ...]
+    axis: float
+    positions: bool
+    terms: tuple[Term, ...]
+    logit: Term
+    error: str
+    exact: bool
+    mismatch: str | None
+
+
+def make_article(
+    item: ExplainedImage, *, atlas: Atlas, pictures: PictureFolder, options: ReportOptions
+) -> Article:
+    """Prepare one explanation; the picture is copied into the report."""
+    explanation = item.explanation
+    links = _links(explanation, atlas)
+    rows, axis = _chart(explanation, links, count=options.winners)
+    places = decimals(explanation)
+    total = sum(winner.contribution for winner in explanation.winners)
+    off = explanation.target.logit - explanation.baseline - total - explanation.completeness_error
+    scale = max(1.0, abs(explanation.target.logit), abs(explanation.baseline), abs(total))
+    predicted = explanation.predictions[0] if explanation.predictions else explanation.target
+    return Article(
+        title=predicted.name,
+        image=explanation.image,
+        label=item.label,
+        picture=_picture(item, atlas=atlas, pictures=pictures, options=options),
+        site=explanation.site,
+        competitive=explanation.competitive,
+        sentence=parts(explanation),
+        links=links,
+        predictions=_probabilities(explanation),
+        rows=rows,
+        axis=axis,
+        positions=any(
+            winner.win_rate is not None and winner.win_rate < 1 for winner in explanation.winners
+        ),
+        terms=(
+            Term("logit without the site", fixed(explanation.baseline, places)),
+            Term("sum of all contributions", signed(total, places)),
+            Term("completeness error", signed(explanation.completeness_error, places)),
+        ),
+        logit=Term(f"logit of {explanation.target.name}", fixed(explanation.target.logit, places)),
+        error=number(abs(explanation.completeness_error), 2),
+        exact=abs(explanation.completeness_error) <= _TOLERANCE * scale,
+        mismatch=None if abs(off) <= _TOLERANCE * scale else signed(off, places),
+    )
+
+
+def _links(explanation: Explanation, atlas: Atlas) -> dict[int, str]:
+    if explanation.site not in {site.name for site in atlas.sites}:
+        return {}
+    known = {unit.unit for unit in atlas.of_site(explanation.site)}
+    return {
+        winner.unit: f"{explanation.site}/{winner.unit}"
+        for winner in explanation.winners
+        if winner.unit in known
+    }
+
+
+def _probabilities(explanation: Explanation) -> tuple[Bar, ...]:
+    return tuple(
+        Bar(
+            score.name,
+            percent(score.probability),
+            min(max(score.probability, 0.0), 1.0),
+            strong=score.index == explanation.target.index,
+        )
+        for score in explanation.predictions[:5]
+    )
+
+
+def _chosen(explanation: Explanation, count: int) -> tuple[list[Winner], list[Winner]]:
+    """Split winners into those with a row of their own and the rest, largest first.
+
+    The units that the sentence names always have a row.
+    """
+    ranked = sorted(explanation.winners, key=lambda winner: -abs(winner.contribution))
+    favour, against = named(explanation)
+    if len(ranked) <= count + 1:  # a rest of one unit would only hide it
+        return ranked, []
+    must = {winner.unit for winner in (*favour, *against)}
+    others = [winner for winner in ranked if winner.unit not in must]
+    shown = must | {winner.unit for winner in others[: count - len(must)]}
+    return (
+        [winner for winner in ranked if winner.unit in shown],
+        [winner for winner in ranked if winner.unit not in shown],
+    )
+
+
+def _chart(
+    explanation: Explanation, links: dict[int, str], *, count: int
+) -> tuple[tuple[Row, ...], float]:
+    """Return the rows and where zero lies, as a share of the chart's width."""
+    shown, rest = _chosen(explanation, count)
+    places = decimals(explanation)
+    remainder = sum(winner.contribution for winner in rest)
+    values = [winner.contribution for winner in shown] + ([remainder] if rest else [])
+    high = max((value for value in values if value > 0), default=0.0)
+    low = -min((value for value in values if value < 0), default=0.0)
+    width = (high + low) or 1.0
+    axis = low / width if high + low else 0.0
+
+    def bar(value: float) -> tuple[float, float]:
+        length = abs(value) / width
+        return (axis if value >= 0 else axis - length), length
+
+    rows = [_row(winner, links, places, bar(winner.contribution)) for winner in shown]
+    if rest:
+        start, length = bar(remainder)
+        rows.append(
+            Row(
+                name=_rest_name(rest, places),
+                unit=None,
+                link=None,
+                activation="",
+                won="",
+                usual="",
+                value=signed(remainder, places),
+                start=start,
+                length=length,
+                positive=remainder >= 0,
+                rest=len(rest),
+            )
+        )
+    return tuple(rows), axis
+
+
+def _rest_name(rest: Sequence[Winner], places: int) -> str:
+    gain = sum(winner.contribution for winner in rest if winner.contribution > 0)
+    loss = sum(winner.contribution for winner in rest if winner.contribution < 0)
+    return f"{len(rest):,} other units ({signed(gain, places)} and {signed(loss, places)})"
+
+
+def _row(winner: Winner, links: dict[int, str], places: int, bar: tuple[float, float]) -> Row:
+    return Row(
+        name=unit_name(winner),
+        unit=winner.unit,
+        link=links.get(winner.unit),
+        activation=number(winner.activation),
+        won="" if winner.win_rate is None else percent(winner.win_rate),
+        usual="" if winner.win_rate_usual is None else percent(winner.win_rate_usual),
+        value=signed(winner.contribution, places),
+        start=bar[0],
+        length=bar[1],
+        positive=winner.contribution >= 0,
+    )
+
+
+def _picture(
+    item: ExplainedImage, *, atlas: Atlas, pictures: PictureFolder, options: ReportOptions
+) -> Picture | None:
+    if item.image is not None:
+        return pictures.explained(item.image, size=options.image_size)
+    image = atlas.images.get(item.explanation.image)
+    if image is None or image.thumbnail is None or atlas.folder is None:
+        return None
+    return pictures.thumbnail(atlas.folder, image.thumbnail, size=options.thumbnail_size)

@@ -1,0 +1,321 @@
+"""What the overview shows: figures of the run, sites, frequent names and how to repeat it."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from neuronym.errors import InputError
+from neuronym.report.plain import duration, number, percent
+from neuronym.results import Atlas, SiteInfo, Unit
+
+__all__ = ["Bar", "Figure", "Overview", "SiteRow", "is_live", "make_overview"]
+
+_BINS = 24
+_FREQUENT = 24
+_CLEAREST = 8
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A labelled bar; ``share`` of 0 to 1 is its length."""
+
+    label: str
+    text: str
+    share: float
+    note: str = ""
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One headline number with what it counts."""
+
+    label: str
+    value: str
+    note: str
+    bars: tuple[Bar, ...] = ()
+    dots: int = 0
+
+
+@dataclass(frozen=True)
+class SiteRow:
+    """A row of the table of sites; ``scores`` are bar heights of 0 to 1, lowest score first."""
+
+    site: SiteInfo
+    named: int
+    distinct: int
+    live: int
+    median: float | None
+    scores: tuple[float, ...]
+
+    @property
+    def blocks(self) -> int | None:
+        """Blocks of competitors, or ``None`` for a dense site."""
+        return self.site.units // self.site.competitors if self.site.competitors else None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Everything of the overview that is not a picture."""
+
+    title: str
+    lede: str
+    figures: tuple[Figure, ...]
+    truth: tuple[Bar, ...]
+    sites: tuple[SiteRow, ...]
+    score_range: tuple[float, float] | None
+    clearest: tuple[Unit, ...]
+    frequent: tuple[tuple[str, int], ...]
+    similarity: str | None
+    command: str | None
+    provenance: tuple[tuple[str, str], ...]
+    seconds: tuple[Bar, ...]
+
+
+def make_overview(
+    atlas: Atlas,
+    summary: Mapping[str, Any],
+    *,
+    title: str | None,
+    truth: Sequence[Mapping[str, Any]],
+) -> Overview:
+    """Collect what the overview shows; what is not known is left out.
+
+    Raises:
+        InputError: A field of ``summary`` is not a number where one belongs.
+    """
+    scores = [unit.score for unit in atlas.units if _finite(unit.score)]
+    span = (min(scores), max(scores)) if scores else None  # type: ignore[type-var]
+    similarity = _text(atlas.provenance.get("similarity"))
+    return Overview(
+        title=title or _title(atlas),
+        lede=_lede(atlas),
+        figures=_figures(atlas, summary, truth),
+        truth=_truth_bars(summary, truth),
+        sites=tuple(_site_row(atlas, site, span) for site in atlas.sites),
+        score_range=span,  # type: ignore[arg-type]
+        clearest=_clearest(atlas),
+        frequent=_frequent(atlas),
+        similarity=similarity,
+        command=_command(atlas.provenance),
+        provenance=tuple(_flat(atlas.provenance)),
+        seconds=_seconds(summary),
+    )
+
+
+def is_live(unit: Unit) -> bool:
+    """Whether a unit won (at a dense site: fired) at least once on the probe set."""
+    return (unit.firing_rate if unit.win_rate is None else unit.win_rate) > 0
+
+
+def _title(atlas: Atlas) -> str:
+    model = _text(atlas.provenance.get("model"))
+    return f"The neurons of {model}" if model else "The neurons of a network"
+
+
+def _lede(atlas: Atlas) -> str:
+    total = len(atlas.units)
+    named = sum(unit.name is not None for unit in atlas.units)
+    places = f"{len(atlas.sites)} site{'s' if len(atlas.sites) != 1 else ''}"
+    words = f"{named:,} of {total:,} units at {places} have a name"
+    images, concepts = (_text(atlas.provenance.get(key)) for key in ("images", "concepts"))
+    source = [f"concepts of {concepts}"] if concepts else []
+    source += [f"the images of {images}"] if images else []
+    return f"{words}, from {' and '.join(source)}." if source else f"{words}."
+
+
+def _figures(
+    atlas: Atlas, summary: Mapping[str, Any], truth: Sequence[Mapping[str, Any]]
+) -> tuple[Figure, ...]:
+    out = [figure for figure in (_accuracy(summary), _active(atlas, summary)) if figure]
+    distinct = len({unit.name for unit in atlas.units if unit.name is not None})
+    named = sum(unit.name is not None for unit in atlas.units)
+    live = sum(map(is_live, atlas.units))
+    out.append(
+        Figure(
+            "Units with a name",
+            f"{named:,}",
+            f"of {len(atlas.units):,} units; {live:,} won or fired at least once; "
+            f"{distinct:,} different names",
+        )
+    )
+    selective, right = (_amount(summary, f"units.{key}") for key in ("selective", "right"))
+    if selective and right is not None:
+        out.append(
+            Figure(
+                "Names that are right",
+                percent(right / selective),
+                f"{number(right, 9)} of the {number(selective, 9)} selective units, checked "
+                "against the true attributes",
+            )
+        )
+    return tuple(out)
+
+
+def _accuracy(summary: Mapping[str, Any]) -> Figure | None:
+    ours = _amount(summary, "accuracy.competitive")
+    dense = _amount(summary, "accuracy.dense")
+    bars = [
+        Bar(label, percent(value), value, strong=label == "competitive")
+        for label, value in (("competitive", ours), ("dense twin", dense))
+        if value is not None
+    ]
+    if not bars:
+        return None
+    if ours is None or dense is None:
+        return Figure("Accuracy", bars[0].text, bars[0].label, tuple(bars))
+    points = 100 * (ours - dense)
+    if abs(points) < 0.05:
+        note = "the same as its dense twin"
+    else:
+        side = "above" if points > 0 else "below"
+        note = f"{abs(points):.1f} points {side} its dense twin"
+    return Figure("Accuracy", percent(ours), note, tuple(bars))
+
+
+def _active(atlas: Atlas, summary: Mapping[str, Any]) -> Figure | None:
+    active = _amount(summary, "active_fraction")
+    competitors = _amount(summary, "competitors")
+    sites = [site for site in atlas.sites if site.competitors]
+    if active is None and len(sites) == 1:
+        active, competitors = sites[0].active_fraction, sites[0].competitors
+    if active is None:
+        return None
+    count = round(competitors) if competitors else 0
+    note = f"one winner in each block of {count} competitors" if count else "of the units"
+    return Figure("Active at each position", percent(active), note, dots=min(count, 32))
+
+
+def _truth_bars(summary: Mapping[str, Any], truth: Sequence[Mapping[str, Any]]) -> tuple[Bar, ...]:
+    live, selective, right = (
+        _amount(summary, f"units.{key}") for key in ("live", "selective", "right")
+    )
+    rows = [
+        ("checked", float(len(truth)) if truth else None, "", None),
+        ("live", live, "won at least once on the probe set", float(len(truth)) or None),
+        ("selective", selective, "an attribute of the images sets them apart", live),
+        ("right", right, "the name is that attribute", selective),
+    ]
+    known = [value for _, value, _, _ in rows if value is not None]
+    if len(known) < 2:
+        return ()
+    longest = max(*known, 1.0)
+    out = []
+    for label, value, meaning, whole in rows:
+        if value is None:
+            continue
+        share = f"{percent(value / whole)}" if whole else ""
+        note = "; ".join(text for text in (meaning, share) if text)
+        out.append(Bar(label, number(value, 9), value / longest, note, label == "right"))
+    return tuple(out)
+
+
+def _site_row(atlas: Atlas, site: SiteInfo, span: tuple[Any, Any] | None) -> SiteRow:
+    units = atlas.of_site(site.name)
+    scores = np.array([unit.score for unit in units if _finite(unit.score)], dtype=np.float64)
+    heights: tuple[float, ...] = ()
+    if span and len(scores):
+        low, high = span if span[1] > span[0] else (span[0] - 0.5, span[0] + 0.5)
+        counts, _ = np.histogram(scores, bins=_BINS, range=(low, high))
+        heights = tuple(float(count) for count in counts / counts.max())
+    names = [unit.name for unit in units if unit.name is not None]
+    return SiteRow(
+        site=site,
+        named=len(names),
+        distinct=len(set(names)),
+        live=sum(map(is_live, units)),
+        median=float(np.median(scores)) if len(scores) else None,
+        scores=heights,
+    )
+
+
+def _clearest(atlas: Atlas) -> tuple[Unit, ...]:
+    """Return the units of highest score, each name once."""
+    best: dict[str, Unit] = {}
+    named = [unit for unit in atlas.units if unit.name is not None and _finite(unit.score)]
+    for unit in sorted(named, key=lambda unit: -(unit.score or 0.0)):
+        best.setdefault(str(unit.name), unit)
+        if len(best) == _CLEAREST:
+            break
+    return tuple(best.values())
+
+
+def _frequent(atlas: Atlas) -> tuple[tuple[str, int], ...]:
+    counts = Counter(unit.name for unit in atlas.units if unit.name is not None)
+    common = [(name, count) for name, count in counts.most_common(_FREQUENT) if count > 1]
+    return tuple(common)
+
+
+def _seconds(summary: Mapping[str, Any]) -> tuple[Bar, ...]:
+    seconds = summary.get("seconds")
+    if not isinstance(seconds, Mapping):
+        return ()
+    times = {str(key): _amount(summary, f"seconds.{key}") for key in seconds}
+    longest = max((value for value in times.values() if value), default=0.0)
+    return tuple(
+        Bar(key.replace("_", " "), duration(value), value / longest if longest else 0.0)
+        for key, value in times.items()
+        if value is not None
+    )
+
+
+def _amount(summary: Mapping[str, Any], path: str) -> float | None:
+    """Return the number at ``a.b``, ``None`` where it is absent, or raise InputError."""
+    value: Any = summary
+    for key in path.split("."):
+        if not isinstance(value, Mapping):
+            raise InputError(f"summary's {path!r} cannot be read: {value!r} is not a mapping")
+        value = value.get(key)
+        if value is None:
+            return None
+    good = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not good or not math.isfinite(value) or value < 0:
+        raise InputError(f"summary's {path!r} must be a number of at least 0, not {value!r}")
+    return float(value)
+
+
+def _command(provenance: Mapping[str, Any]) -> str | None:
+    """Return the command that repeats the run, where the atlas holds all that it needs."""
+    if command := _text(provenance.get("command")):
+        return command
+    options = {
+        "--model": provenance.get("model"),
+        "--images": provenance.get("images"),
+        "--concepts": provenance.get("concepts"),
+        "--vision-text": provenance.get("vision_text"),
+        "--sites": provenance.get("sites"),
+        "--similarity": provenance.get("similarity"),
+    }
+    if not all(isinstance(value, str) and value for value in options.values()):
+        return None
+    words = [f"{flag} {shlex.quote(str(value))}" for flag, value in options.items()]
+    return " ".join(["neuronym dissect", *words, "--out DIR"])
+
+
+def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return nested provenance as rows of dotted key and text."""
+    out: list[tuple[str, str]] = []
+    for key, item in value.items():
+        name = f"{prefix}{key}"
+        if isinstance(item, Mapping):
+            out += _flat(item, f"{name}.")
+        elif isinstance(item, (list, tuple)):
+            out.append((name, ", ".join(map(str, item))))
+        elif item is not None and name != "command":
+            out.append((name, str(item)))
+    return out
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
