@@ -1,0 +1,5 @@
+"""Probe sets: the images that units are shown."""
+
+from neuronym.probes.base import ProbeSet
+
+__all__ = ["ProbeSet"]
