@@ -72,7 +72,7 @@ def unknown(kind: str, value: str, allowed: Sequence[str], *, show: int = 12) ->
         allowed: Every name that would have been accepted.
         show: How many allowed names the message lists before it says how many more there are.
     """
-    listed = ", ".join(allowed[:show])
+    listed = ", ".join(allowed[:show]) or "none"
     more = f" and {len(allowed) - show} more" if len(allowed) > show else ""
     close = nearest(value, allowed, count=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""

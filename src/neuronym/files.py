@@ -27,11 +27,13 @@ __all__ = [
     "output_folder",
     "read_json",
     "read_manifest",
+    "read_record",
     "write_json",
     "write_manifest",
 ]
 
 MANIFEST = "manifest.json"
+MARKER = ".neuronym"
 _CHUNK = 1 << 20
 
 
@@ -64,10 +66,10 @@ def _update(digest: Any, part: object) -> None:
         data = bytes(part)
         digest.update(b"b%d:" % len(data) + data)
     elif part is None or isinstance(part, (str, int, float, bool)):
-        data = repr(part).encode()
+        data = repr(_builtin(part)).encode("utf-8", "surrogatepass")
         digest.update(b"s%d:" % len(data) + data)
     elif isinstance(part, Mapping):
-        items = sorted(part.items(), key=lambda item: str(item[0]))
+        items = sorted(part.items(), key=lambda item: (str(item[0]), type(item[0]).__name__))
         digest.update(b"m%d:" % len(items))
         for key, value in items:
             _update(digest, key)
@@ -80,10 +82,19 @@ def _update(digest: Any, part: object) -> None:
         raise InputError(f"cannot fingerprint a {type(part).__name__}; give its bytes or its text")
 
 
+def _builtin(part: str | float | None) -> str | float | None:
+    """Return a scalar of a subclass, such as NumPy's, as the builtin whose value it has."""
+    if part is None or isinstance(part, bool):
+        return part
+    if isinstance(part, int):
+        return int(part)
+    return float(part) if isinstance(part, float) else str.__str__(part)
+
+
 def fingerprint_file(path: str | Path) -> str:
     """Return 16 hexadecimal digits that identify a file by its bytes."""
     digest = hashlib.sha256()
-    with existing(path).open("rb") as file:
+    with _file(path).open("rb") as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()[:16]
@@ -94,6 +105,13 @@ def existing(path: str | Path, *, what: str = "file") -> Path:
     path = Path(path)
     if not path.exists():
         raise MissingError(f"{what} {str(path)!r} does not exist")
+    return path
+
+
+def _file(path: str | Path, *, what: str = "file") -> Path:
+    path = existing(path, what=what)
+    if path.is_dir():
+        raise UnreadableError(f"{what} {str(path)!r} is a folder")
     return path
 
 
@@ -114,19 +132,59 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def write_json(path: str | Path, value: object) -> None:
-    """Write ``value`` as indented UTF-8 JSON, atomically; NaN and infinity are refused."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """Write ``value`` as indented UTF-8 JSON, atomically; NumPy scalars become plain numbers.
+
+    Raises:
+        InputError: Something in ``value`` is not JSON: NaN, infinity, an array, an object.
+    """
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=_scalar)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"cannot write {str(path)!r}: {error}") from error
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _scalar(value: Any) -> Any:
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"a {type(value).__name__} is not JSON")
 
 
 def read_json(path: str | Path, *, what: str = "file") -> Any:
     """Read a JSON file; :class:`MissingError` or :class:`UnreadableError` say what is wrong."""
-    path = existing(path, what=what)
+    path = _file(path, what=what)
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UnreadableError(f"{what} {str(path)!r} is not JSON: {error}") from error
+
+
+def read_record(path: str | Path, *, kind: str, schema: int) -> dict[str, Any]:
+    """Read a JSON file that holds one ``kind`` of record, and check its kind and schema.
+
+    Raises:
+        MissingError: The file does not exist.
+        UnreadableError: It is not JSON, of another kind, or of a newer schema.
+    """
+    record = read_json(path, what=kind)
+    return _checked(record, str(path), kind=kind, schema=schema)
+
+
+def _checked(record: Any, where: str, *, kind: str, schema: int) -> dict[str, Any]:
+    found = record.get("kind") if isinstance(record, dict) else None
+    if found != kind:
+        held = repr(found) if found else "something else"
+        raise UnreadableError(f"{where!r} holds {held}, not {kind!r}")
+    number = record.get("schema", 0)
+    if not isinstance(number, int):
+        raise UnreadableError(f"{where!r} has the schema {number!r}, which is not a number")
+    if number > schema:
+        raise UnreadableError(
+            f"{where!r} has schema {number} of {kind!r}; "
+            f"this version reads up to {schema}: update neuronym"
+        )
+    return dict(record)
 
 
 def write_manifest(folder: str | Path, *, kind: str, schema: int, **fields: object) -> None:
@@ -148,16 +206,7 @@ def read_manifest(folder: str | Path, *, kind: str, schema: int) -> dict[str, An
         raise UnreadableError(
             f"{str(folder)!r} is not a finished {kind} folder: it has no {MANIFEST}"
         )
-    manifest = read_json(path)
-    found = manifest.get("kind") if isinstance(manifest, dict) else None
-    if found != kind:
-        raise UnreadableError(f"{str(folder)!r} holds {found or 'something else'!r}, not {kind!r}")
-    if manifest.get("schema", 0) > schema:
-        raise UnreadableError(
-            f"{str(folder)!r} has schema {manifest['schema']} of {kind!r}; "
-            f"this version reads up to {schema}: update neuronym"
-        )
-    return dict(manifest)
+    return _checked(read_json(path), str(folder), kind=kind, schema=schema)
 
 
 def output_folder(path: str | Path, *, kind: str, overwrite: bool = False) -> Path:
@@ -168,13 +217,14 @@ def output_folder(path: str | Path, *, kind: str, overwrite: bool = False) -> Pa
 
     Raises:
         FolderInUseError: The folder holds another run, or files that are not a run.
+        InputError: The folder cannot be made or written into.
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise FolderInUseError(f"output {str(path)!r} is a file; give a folder")
-    marker = path / ".neuronym"
+    marker = path / MARKER
     if path.is_dir() and any(path.iterdir()):
-        held = marker.read_text(encoding="utf-8").strip() if marker.is_file() else None
+        held = _held(marker)
         if held != kind:
             what = f"a {held!r} run" if held else "files that are not a neuronym run"
             raise FolderInUseError(f"output {str(path)!r} holds {what}; give a new folder")
@@ -183,8 +233,29 @@ def output_folder(path: str | Path, *, kind: str, overwrite: bool = False) -> Pa
                 f"output {str(path)!r} already holds a {kind!r} run; "
                 "give a new folder or pass --overwrite"
             )
-        for child in path.iterdir():
-            shutil.rmtree(child) if child.is_dir() else child.unlink()
-    path.mkdir(parents=True, exist_ok=True)
-    marker.write_text(kind + "\n", encoding="utf-8")
+        _clear(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        marker.write_text(kind + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write into output {str(path)!r}: {error.strerror}") from error
     return path
+
+
+def _held(marker: Path) -> str | None:
+    return (
+        marker.read_text(encoding="utf-8", errors="replace").strip() if marker.is_file() else None
+    )
+
+
+def _clear(folder: Path) -> None:
+    """Empty a run's folder: the manifest first, so that a half-cleared run never looks whole.
+
+    The marker stays, so that the same command can go on after an interruption.
+    """
+    (folder / MANIFEST).unlink(missing_ok=True)
+    for child in folder.iterdir():
+        if child.is_dir() and not child.is_symlink():
+            shutil.rmtree(child)
+        elif child.name != MARKER:
+            child.unlink()

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from neuronym.errors import InputError, UnreadableError, nearest
-from neuronym.files import atomic_path, read_manifest, write_manifest
+from neuronym.errors import InputError, MissingError, UnreadableError, nearest
+from neuronym.files import MANIFEST, atomic_path, existing, read_manifest, write_manifest
 
 __all__ = ["Atlas", "ProbeImage", "SiteInfo", "Unit"]
 
@@ -39,9 +39,7 @@ _UNIT_SCHEMA = pa.schema(
         ("top_activations", pa.list_(pa.float64())),
     ]
 )
-_IMAGE_SCHEMA = pa.schema(
-    [("id", pa.string()), ("label", pa.string()), ("thumbnail", pa.string())]
-)
+_IMAGE_SCHEMA = pa.schema([("id", pa.string()), ("label", pa.string()), ("thumbnail", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -164,11 +162,19 @@ class Atlas:
 
         Returns:
             The same atlas with ``folder`` set.
+
+        Raises:
+            InputError: A number of a unit is not finite; nothing is written then.
         """
+        for unit in self.units:
+            _require_finite(unit)
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / MANIFEST).unlink(missing_ok=True)  # new tables never stand under an old manifest
         _write_table(folder / NEURONS, [asdict(unit) for unit in self.units], _UNIT_SCHEMA)
-        _write_table(folder / IMAGES, [asdict(image) for image in self.images.values()], _IMAGE_SCHEMA)
+        _write_table(
+            folder / IMAGES, [asdict(image) for image in self.images.values()], _IMAGE_SCHEMA
+        )
         write_manifest(
             folder,
             kind=KIND,
@@ -188,15 +194,26 @@ class Atlas:
         """
         folder = Path(folder)
         manifest = read_manifest(folder, kind=KIND, schema=SCHEMA)
-        units = [_unit(row) for row in _read_table(folder / NEURONS)]
-        images = [ProbeImage(**row) for row in _read_table(folder / IMAGES)]
-        return cls(
-            sites=tuple(SiteInfo(**site) for site in manifest["sites"]),
-            units=tuple(units),
-            images={image.id: image for image in images},
-            provenance=manifest["provenance"],
-            folder=folder,
-        )
+        units = _read_table(folder / NEURONS)
+        images = _read_table(folder / IMAGES)
+        try:
+            return cls(
+                sites=tuple(SiteInfo(**site) for site in manifest["sites"]),
+                units=tuple(_unit(row) for row in units),
+                images={row["id"]: ProbeImage(**row) for row in images},
+                provenance=manifest["provenance"],
+                folder=folder,
+            )
+        except (KeyError, TypeError) as error:
+            raise UnreadableError(f"{str(folder)!r} is not a whole atlas: {error}") from error
+
+
+def _require_finite(unit: Unit) -> None:
+    for name, value in asdict(unit).items():
+        numbers = value if isinstance(value, tuple) else (value,)
+        for number in numbers:
+            if isinstance(number, (float, np.floating)) and not np.isfinite(number):
+                raise InputError(f"unit {unit.key!r} has the {name} {number}; it must be finite")
 
 
 def _unit(row: dict[str, Any]) -> Unit:
@@ -205,9 +222,7 @@ def _unit(row: dict[str, Any]) -> Unit:
 
 
 def _write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
-    columns = {
-        name: [_plain(row[name]) for row in rows] for name in schema.names
-    }
+    columns = {name: [_plain(row[name]) for row in rows] for name in schema.names}
     with atomic_path(path) as temporary:
         pq.write_table(pa.table(columns, schema=schema), temporary, compression="zstd")
 
@@ -219,9 +234,10 @@ def _plain(value: Any) -> Any:
 
 
 def _read_table(path: Path) -> list[dict[str, Any]]:
-    from neuronym.files import existing
-
     try:
         return list(pq.read_table(existing(path)).to_pylist())
-    except pa.ArrowException as error:
-        raise UnreadableError(f"{str(path)!r} is not a readable table: {error}") from error
+    except MissingError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UnreadableError(f"{str(path)!r} is not a readable table: {reason}") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from neuronym.errors import UnreadableError
-from neuronym.files import read_json, write_json
+from neuronym.files import read_record, write_json
 
 __all__ = ["ClassScore", "Explanation", "Winner"]
 
@@ -90,12 +90,18 @@ class Explanation:
 
     @classmethod
     def load(cls, path: str | Path) -> Explanation:
-        """Read it back; :class:`UnreadableError` where the file is not an explanation."""
-        data = read_json(path, what="explanation")
-        if not isinstance(data, dict) or data.pop("kind", None) != KIND:
-            raise UnreadableError(f"{str(path)!r} is not an explanation")
-        data.pop("schema", None)
-        data["target"] = ClassScore(**data["target"])
-        data["predictions"] = tuple(ClassScore(**row) for row in data["predictions"])
-        data["winners"] = tuple(Winner(**row) for row in data["winners"])
-        return cls(**data)
+        """Read it back.
+
+        Raises:
+            MissingError: The file does not exist.
+            UnreadableError: It is not an explanation, or of a newer schema.
+        """
+        data = read_record(path, kind=KIND, schema=SCHEMA)
+        try:
+            fields = {key: data[key] for key in data if key not in ("kind", "schema")}
+            fields["target"] = ClassScore(**data["target"])
+            fields["predictions"] = tuple(ClassScore(**row) for row in data["predictions"])
+            fields["winners"] = tuple(Winner(**row) for row in data["winners"])
+            return cls(**fields)
+        except (KeyError, TypeError) as error:
+            raise UnreadableError(f"{str(path)!r} is not a whole explanation: {error}") from error

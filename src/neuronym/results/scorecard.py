@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from neuronym.errors import InputError, UnreadableError, nearest
-from neuronym.files import read_json, write_json
+from neuronym.files import read_record, write_json
 
 __all__ = ["Metric", "Scorecard"]
 
@@ -56,12 +56,18 @@ class Scorecard:
 
     @classmethod
     def load(cls, path: str | Path) -> Scorecard:
-        """Read it back; :class:`UnreadableError` where the file is not a scorecard."""
-        data = read_json(path, what="scorecard")
-        if not isinstance(data, dict) or data.get("kind") != KIND:
-            raise UnreadableError(f"{str(path)!r} is not a scorecard")
-        metrics = []
-        for row in data["metrics"]:
-            interval = tuple(row["interval"]) if row["interval"] else None
-            metrics.append(Metric(**{**row, "interval": interval}))
-        return cls(tuple(metrics), data["provenance"])
+        """Read it back.
+
+        Raises:
+            MissingError: The file does not exist.
+            UnreadableError: It is not a scorecard, or of a newer schema.
+        """
+        data = read_record(path, kind=KIND, schema=SCHEMA)
+        try:
+            metrics = []
+            for row in data["metrics"]:
+                interval = tuple(row["interval"]) if row["interval"] else None
+                metrics.append(Metric(**{**row, "interval": interval}))
+            return cls(tuple(metrics), data["provenance"])
+        except (KeyError, TypeError) as error:
+            raise UnreadableError(f"{str(path)!r} is not a whole scorecard: {error}") from error
