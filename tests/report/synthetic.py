@@ -31,7 +31,11 @@ COLOURS = {
 }
 SHAPES = ("circle", "square", "triangle", "diamond", "cross")
 PATTERNS = ("plain", "stripes", "dots", "checks")
-GROUNDS = {"sky": ("#a9cbe6", "#e6f0f6"), "sand": ("#d9c29a", "#efe3c8"), "night": ("#20263f", "#4a4f72")}
+GROUNDS = {
+    "sky": ("#a9cbe6", "#e6f0f6"),
+    "sand": ("#d9c29a", "#efe3c8"),
+    "night": ("#20263f", "#4a4f72"),
+}
 NEAR = {
     "red": ("crimson", "tomato", "brick"),
     "blue": ("azure", "sea", "denim"),
@@ -98,7 +102,9 @@ def _outline(
     elif shape == "square":
         pen.rectangle((x - 0.85 * r, y - 0.85 * r, x + 0.85 * r, y + 0.85 * r), fill=255)
     elif shape == "triangle":
-        pen.polygon([(x, y - r), (x + 0.9 * r, y + 0.75 * r), (x - 0.9 * r, y + 0.75 * r)], fill=255)
+        pen.polygon(
+            [(x, y - r), (x + 0.9 * r, y + 0.75 * r), (x - 0.9 * r, y + 0.75 * r)], fill=255
+        )
     elif shape == "diamond":
         pen.polygon([(x, y - r), (x + 0.8 * r, y), (x, y + r), (x - 0.8 * r, y)], fill=255)
     else:
@@ -108,7 +114,9 @@ def _outline(
 
 
 def _texture(pen: ImageDraw.ImageDraw, pattern: str, big: int, colour: str) -> None:
-    second = tuple(int(0.55 * value + (70 if colour == COLOURS["black"] else 0)) for value in _rgb(colour))
+    second = tuple(
+        int(0.55 * value + (70 if colour == COLOURS["black"] else 0)) for value in _rgb(colour)
+    )
     step = big // 10
     if pattern == "stripes":
         for x in range(-big, big, step):
@@ -123,7 +131,9 @@ def _texture(pen: ImageDraw.ImageDraw, pattern: str, big: int, colour: str) -> N
                 pen.rectangle((x, y, x + step - 1, y + step - 1), fill=second)
 
 
-def make_images(folder: Path, *, count: int, seed: int = 0) -> tuple[list[Drawn], dict[str, ProbeImage]]:
+def make_images(
+    folder: Path, *, count: int, seed: int = 0
+) -> tuple[list[Drawn], dict[str, ProbeImage]]:
     """Draw ``count`` images and save their thumbnails in ``folder/thumbnails``."""
     generator = np.random.default_rng(seed)
     drawn = [draw(generator) for _ in range(count)]
@@ -221,24 +231,31 @@ def _site_units(
 
 
 def make_explanation(
-    atlas: Atlas, *, seed: int = 0, classes: tuple[str, ...] = ("red circle", "red square", "blue circle"), error: float = 0.0
+    atlas: Atlas,
+    *,
+    seed: int = 0,
+    shows: frozenset[str] = frozenset({"red", "circle"}),
+    classes: tuple[str, ...] = ("red circle", "red square", "blue circle"),
+    error: float = 0.0,
 ) -> Explanation:
-    """One winner per block of ``head.lwta`` with contributions that add up."""
+    """One winner per block of ``head.lwta``, in favour if named after what the image shows."""
     generator = np.random.default_rng(seed)
     site = atlas.sites[0]
     units = atlas.of_site(site.name)
     winners = []
     for block in range(site.units // (site.competitors or 1)):
         members = [unit for unit in units if unit.block == block and unit.name is not None]
-        unit = members[int(generator.integers(len(members)))]
+        fitting = [unit for unit in members if unit.name in shows]
+        unit = (fitting or members)[int(generator.integers(len(fitting or members)))]
+        strength = float(generator.uniform(0.4, 1.0))
         winners.append(
             Winner(
                 unit=unit.unit,
                 block=block,
                 name=unit.name,
                 score=unit.score,
-                activation=float(generator.uniform(0.1, 3)),
-                contribution=float(generator.standard_normal() * 0.9 + 0.25),
+                activation=2.4 * strength,
+                contribution=strength * (2.1 if fitting else float(generator.uniform(-1, 0.5))),
                 win_rate=1.0,
                 win_rate_usual=unit.win_rate,
             )

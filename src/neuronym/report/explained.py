@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from neuronym.report.options import ExplainedImage, ReportOptions
@@ -67,6 +67,7 @@ class Article:
     title: str
     image: str
     label: str | None
+    foreign: bool
     picture: Picture | None
     site: str
     competitive: bool
@@ -99,6 +100,7 @@ def make_article(
         title=predicted.name,
         image=explanation.image,
         label=item.label,
+        foreign=_is_foreign(explanation, atlas),
         picture=_picture(item, atlas=atlas, pictures=pictures, options=options),
         site=explanation.site,
         competitive=explanation.competitive,
@@ -123,7 +125,8 @@ def make_article(
 
 
 def _links(explanation: Explanation, atlas: Atlas) -> dict[int, str]:
-    if explanation.site not in {site.name for site in atlas.sites}:
+    known_site = explanation.site in {site.name for site in atlas.sites}
+    if not known_site or _is_foreign(explanation, atlas):
         return {}
     known = {unit.unit for unit in atlas.of_site(explanation.site)}
     return {
@@ -131,6 +134,15 @@ def _links(explanation: Explanation, atlas: Atlas) -> dict[int, str]:
         for winner in explanation.winners
         if winner.unit in known
     }
+
+
+def _is_foreign(explanation: Explanation, atlas: Atlas) -> bool:
+    """Whether fingerprints say that explanation and atlas come from different models."""
+    found = []
+    for provenance in (explanation.provenance, atlas.provenance):
+        model = provenance.get("model")
+        found.append(model.get("fingerprint") if isinstance(model, Mapping) else None)
+    return None not in found and found[0] != found[1]
 
 
 def _probabilities(explanation: Explanation) -> tuple[Bar, ...]:
@@ -228,6 +240,8 @@ def _picture(
     if item.image is not None:
         return pictures.explained(item.image, size=options.image_size)
     image = atlas.images.get(item.explanation.image)
-    if image is None or image.thumbnail is None or atlas.folder is None:
+    if image is None:
+        return pictures.named(item.explanation.image, size=options.image_size)
+    if image.thumbnail is None or atlas.folder is None:
         return None
     return pictures.thumbnail(atlas.folder, image.thumbnail, size=options.thumbnail_size)

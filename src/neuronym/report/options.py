@@ -20,6 +20,8 @@ class ExplainedImage:
     Attributes:
         explanation: The saved result for the image.
         image: The picture, or the file that holds it; a smaller copy goes into the report.
+            By default it is looked for under ``explanation.image``: first as an id of the atlas,
+            whose thumbnail is shown, then as a file.
         label: What the image really shows, where that is known.
     """
 

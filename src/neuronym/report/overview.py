@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from neuronym.errors import InputError
-from neuronym.report.plain import duration, number, percent
+from neuronym.report.plain import count, duration, percent
 from neuronym.results import Atlas, SiteInfo, Unit
 
 __all__ = ["Bar", "Figure", "Overview", "SiteRow", "is_live", "make_overview"]
@@ -93,7 +93,6 @@ def make_overview(
     """
     scores = [unit.score for unit in atlas.units if _finite(unit.score)]
     span = (min(scores), max(scores)) if scores else None  # type: ignore[type-var]
-    similarity = _text(atlas.provenance.get("similarity"))
     return Overview(
         title=title or _title(atlas),
         lede=_lede(atlas),
@@ -103,7 +102,7 @@ def make_overview(
         score_range=span,  # type: ignore[arg-type]
         clearest=_clearest(atlas),
         frequent=_frequent(atlas),
-        similarity=similarity,
+        similarity=_spec(atlas.provenance, "similarity"),
         command=_command(atlas.provenance),
         provenance=tuple(_flat(atlas.provenance)),
         seconds=_seconds(summary),
@@ -116,7 +115,7 @@ def is_live(unit: Unit) -> bool:
 
 
 def _title(atlas: Atlas) -> str:
-    model = _text(atlas.provenance.get("model"))
+    model = _spec(atlas.provenance, "model")
     return f"The neurons of {model}" if model else "The neurons of a network"
 
 
@@ -124,11 +123,14 @@ def _lede(atlas: Atlas) -> str:
     total = len(atlas.units)
     named = sum(unit.name is not None for unit in atlas.units)
     places = f"{len(atlas.sites)} site{'s' if len(atlas.sites) != 1 else ''}"
-    words = f"{named:,} of {total:,} units at {places} have a name"
-    images, concepts = (_text(atlas.provenance.get(key)) for key in ("images", "concepts"))
-    source = [f"concepts of {concepts}"] if concepts else []
-    source += [f"the images of {images}"] if images else []
-    return f"{words}, from {' and '.join(source)}." if source else f"{words}."
+    out = f"{named:,} of {total:,} units at {places} have a name."
+    sources = {"images": "images", "concepts": "concepts", "vision_text": "vision-text model"}
+    known = [
+        f"{label} {spec}"
+        for key, label in sources.items()
+        if (spec := _spec(atlas.provenance, key)) is not None
+    ]
+    return f"{out} Made with {', '.join(known)}." if known else out
 
 
 def _figures(
@@ -152,7 +154,7 @@ def _figures(
             Figure(
                 "Names that are right",
                 percent(right / selective),
-                f"{number(right, 9)} of the {number(selective, 9)} selective units, checked "
+                f"{count(right)} of the {count(selective)} selective units, checked "
                 "against the true attributes",
             )
         )
@@ -188,9 +190,9 @@ def _active(atlas: Atlas, summary: Mapping[str, Any]) -> Figure | None:
         active, competitors = sites[0].active_fraction, sites[0].competitors
     if active is None:
         return None
-    count = round(competitors) if competitors else 0
-    note = f"one winner in each block of {count} competitors" if count else "of the units"
-    return Figure("Active at each position", percent(active), note, dots=min(count, 32))
+    rivals = round(competitors) if competitors else 0
+    note = f"one winner in each block of {rivals} competitors" if rivals else "of the units"
+    return Figure("Active at each position", percent(active), note, dots=min(rivals, 32))
 
 
 def _truth_bars(summary: Mapping[str, Any], truth: Sequence[Mapping[str, Any]]) -> tuple[Bar, ...]:
@@ -213,7 +215,7 @@ def _truth_bars(summary: Mapping[str, Any], truth: Sequence[Mapping[str, Any]]) 
             continue
         share = f"{percent(value / whole)}" if whole else ""
         note = "; ".join(text for text in (meaning, share) if text)
-        out.append(Bar(label, number(value, 9), value / longest, note, label == "right"))
+        out.append(Bar(label, count(value), value / longest, note, label == "right"))
     return tuple(out)
 
 
@@ -249,8 +251,7 @@ def _clearest(atlas: Atlas) -> tuple[Unit, ...]:
 
 def _frequent(atlas: Atlas) -> tuple[tuple[str, int], ...]:
     counts = Counter(unit.name for unit in atlas.units if unit.name is not None)
-    common = [(name, count) for name, count in counts.most_common(_FREQUENT) if count > 1]
-    return tuple(common)
+    return tuple((name, times) for name, times in counts.most_common(_FREQUENT) if times > 1)
 
 
 def _seconds(summary: Mapping[str, Any]) -> tuple[Bar, ...]:
@@ -283,19 +284,14 @@ def _amount(summary: Mapping[str, Any], path: str) -> float | None:
 
 def _command(provenance: Mapping[str, Any]) -> str | None:
     """Return the command that repeats the run, where the atlas holds all that it needs."""
-    if command := _text(provenance.get("command")):
-        return command
-    options = {
-        "--model": provenance.get("model"),
-        "--images": provenance.get("images"),
-        "--concepts": provenance.get("concepts"),
-        "--vision-text": provenance.get("vision_text"),
-        "--sites": provenance.get("sites"),
-        "--similarity": provenance.get("similarity"),
-    }
-    if not all(isinstance(value, str) and value for value in options.values()):
+    given = provenance.get("command")
+    if isinstance(given, str) and given.strip():
+        return given
+    names = ("model", "images", "concepts", "vision_text", "sites", "similarity")
+    options = {name: _spec(provenance, name) for name in names}
+    if None in options.values():
         return None
-    words = [f"{flag} {shlex.quote(str(value))}" for flag, value in options.items()]
+    words = [f"--{key.replace('_', '-')} {shlex.quote(str(v))}" for key, v in options.items()]
     return " ".join(["neuronym dissect", *words, "--out DIR"])
 
 
@@ -308,12 +304,16 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
             out += _flat(item, f"{name}.")
         elif isinstance(item, (list, tuple)):
             out.append((name, ", ".join(map(str, item))))
-        elif item is not None and name != "command":
+        elif item is not None and name not in ("command", "schema"):
             out.append((name, str(item)))
     return out
 
 
-def _text(value: Any) -> str | None:
+def _spec(provenance: Mapping[str, Any], key: str) -> str | None:
+    """Return the SPEC of a part of the run: a text, or a mapping that holds one."""
+    value = provenance.get(key)
+    if isinstance(value, Mapping):
+        value = value.get("spec", value.get("name"))
     return value if isinstance(value, str) and value.strip() else None
 
 

@@ -15,7 +15,7 @@ import jinja2
 
 from neuronym._version import __version__
 from neuronym.errors import InputError
-from neuronym.files import atomic_path, output_folder, write_manifest
+from neuronym.files import MARKER, atomic_path, output_folder, write_manifest
 from neuronym.report.explained import make_article
 from neuronym.report.options import ExplainedImage, ReportOptions
 from neuronym.report.overview import make_overview
@@ -54,9 +54,11 @@ def write_report(
 
     Args:
         atlas: The result of a dissection; thumbnails are read from ``atlas.folder``.
-        out: The folder to write.
-        explanations: Images that are explained, in the order in which they are shown. A bare
-            explanation shows the thumbnail of the atlas if its ``image`` is an id there.
+        out: The folder to write: a new one, an empty one, or one that ``output_folder`` has just
+            claimed for a report.
+        explanations: Images that are explained, in the order in which they are shown. Where no
+            picture is given with one (see ``ExplainedImage``), it is looked for under the
+            explanation's ``image``.
         summary: Figures of the run: ``accuracy.competitive``, ``accuracy.dense`` and
             ``active_fraction`` (0 to 1), ``competitors``, ``units.live``, ``units.selective``,
             ``units.right`` (counts), ``seconds`` by stage, and ``truth``, a list of rows with
@@ -78,7 +80,7 @@ def write_report(
     items = [
         item if isinstance(item, ExplainedImage) else ExplainedImage(item) for item in explanations
     ]
-    folder = output_folder(out, kind=KIND, overwrite=options.overwrite)
+    folder = output_folder(out, kind=KIND, overwrite=options.overwrite or _is_claimed(Path(out)))
     pictures = PictureFolder(folder)
     articles = [
         make_article(item, atlas=atlas, pictures=pictures, options=options) for item in items
@@ -111,6 +113,11 @@ def write_report(
         unreadable=[list(entry) for entry in pictures.broken],
     )
     return folder / PAGE
+
+
+def _is_claimed(out: Path) -> bool:
+    """Whether the folder holds the claim of a report and nothing else yet."""
+    return out.is_dir() and [child.name for child in out.iterdir()] == [MARKER]
 
 
 def _render(**fields: object) -> str:

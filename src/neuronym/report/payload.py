@@ -14,7 +14,7 @@ from neuronym.results import Atlas, Unit
 
 __all__ = ["atlas_payload", "check_truth", "script_json"]
 
-_DIGITS = 5  # significant digits of a number in the page
+_DIGITS = 7  # significant digits of a number in the page: two rounds of rounding rarely meet
 
 
 def script_json(value: object) -> str:

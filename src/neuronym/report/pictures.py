@@ -72,6 +72,13 @@ class PictureFolder:
             return self._encoded(_upright(image), size=size)
         return self._file(existing(image, what="image"), size=size)
 
+    def named(self, name: str, *, size: int) -> Picture | None:
+        """Add the picture that an explanation names, if there is such a file and it is one."""
+        try:
+            return self._file(Path(name), size=size) if Path(name).is_file() else None
+        except (UnreadableError, OSError, ValueError):
+            return None
+
     def _guarded(self, name: str, add: Callable[[], Picture]) -> Picture | None:
         try:
             return add()

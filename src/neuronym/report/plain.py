@@ -11,6 +11,7 @@ from neuronym.results import Explanation, Winner
 
 __all__ = [
     "Part",
+    "count",
     "decimals",
     "duration",
     "fixed",
@@ -24,7 +25,8 @@ __all__ = [
 
 MINUS = "\u2212"
 SPACE = "\u00a0"  # does not break: a number stays with its unit
-_MOST = 3  # units that a sentence names in favour at most
+_NAMES = 3  # names that a sentence gives in favour at most
+_UNITS = 5  # units behind these names at most
 _MAIN = 0.5  # share of everything in favour from which "mainly" is true
 
 
@@ -49,7 +51,8 @@ def sentence(explanation: Explanation) -> str:
     For example ``Predicted “red circle” (97 %) mainly because of “red” (+2.14) and “round”
     (+1.40), against “square” (−0.60).`` The numbers are contributions in logits. "Mainly" is said
     only where the units named make up at least half of everything that speaks for the class.
-    A unit without a name is called ``unit 12``.
+    Where several units carry a name, each one's contribution stands behind it. A unit without a
+    name is called ``unit 12``.
     """
     return "".join(
         f"“{part.text}”" if part.kind in ("class", "unit") and not _is_bare(part) else part.text
@@ -70,12 +73,12 @@ def parts(explanation: Explanation) -> tuple[Part, ...]:
         out.append(
             Part(" mainly because of " if share >= _MAIN else " with the most support from ")
         )
-        out += _listed(favour, places, _twice(favour, against))
+        out += _listed(favour, places)
     else:
         out.append(Part(" although no unit speaks for it"))
     if against:
         out.append(Part(", against "))
-        out += _listed(against, places, _twice(favour, against))
+        out += _listed(against, places)
     out.append(Part("."))
     return tuple(out)
 
@@ -83,8 +86,8 @@ def parts(explanation: Explanation) -> tuple[Part, ...]:
 def named(explanation: Explanation) -> tuple[list[Winner], list[Winner]]:
     """Return the units that the sentence names: those in favour, and the one against.
 
-    In favour are the fewest of the largest that make up half of all support, three at most. A
-    contribution that rounds to zero is not named.
+    In favour are the fewest of the largest that make up half of all support, within five units
+    and three names. A contribution that rounds to zero is not named.
     """
     smallest = 0.5 * 10.0 ** -decimals(explanation)
     ranked = sorted(explanation.winners, key=lambda winner: -winner.contribution)
@@ -92,10 +95,12 @@ def named(explanation: Explanation) -> tuple[list[Winner], list[Winner]]:
     negative = [winner for winner in ranked if winner.contribution <= -smallest]
     everything = sum(max(winner.contribution, 0.0) for winner in ranked)
     favour: list[Winner] = []
-    for winner in positive[:_MOST]:
+    for winner in positive[:_UNITS]:
         enough = sum(other.contribution for other in favour) >= _MAIN * everything
         # One more is named if it is needed for half, or is nearly as large as the first.
         if favour and enough and winner.contribution < 0.5 * favour[0].contribution:
+            break
+        if len({unit_name(other) for other in (*favour, winner)}) > _NAMES:
             break
         favour.append(winner)
     return favour, negative[-1:]
@@ -136,7 +141,7 @@ def number(value: float, digits: int = 3) -> str:
         return signed(value, 0).removeprefix("+")
     if value == 0:
         return "0"
-    exponent = math.floor(math.log10(abs(value)))
+    exponent = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
     if exponent < -4 or exponent > 8:
         mantissa, power = f"{value:.{digits - 1}e}".split("e")
         return f"{mantissa}e{int(power)}".replace("-", MINUS)
@@ -144,7 +149,7 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def percent(share: float) -> str:
-    """Format a share of 0 to 1: ``12.5 %``, ``<0.1 %``, ``100 %`` only if it is all."""
+    """Format a share of 0 to 1: ``12.5 %``, ``<0.1 %``; ``0 %`` and ``100 %`` only if exact."""
     value = 100 * share
     if not math.isfinite(value):
         return number(value)
@@ -152,7 +157,13 @@ def percent(share: float) -> str:
         return f"<0.1{SPACE}%"
     if 99.95 <= value < 100:
         return f">99.9{SPACE}%"
-    return f"{value:.1f}".removesuffix(".0").replace("-", MINUS) + f"{SPACE}%"
+    text = f"{value:.0f}" if value in (0, 100) else f"{value:.1f}"
+    return text.replace("-", MINUS) + f"{SPACE}%"
+
+
+def count(value: float) -> str:
+    """Format a count: ``54``, ``1,536``; one that is not whole keeps its decimals."""
+    return f"{round(value):,}" if value == round(value) else number(value)
 
 
 def duration(seconds: float) -> str:
@@ -183,25 +194,17 @@ def _lead(explanation: Explanation) -> tuple[Part, ...]:
     )
 
 
-def _twice(*groups: Sequence[Winner]) -> set[str]:
-    """Return the names that more than one of the winners carries."""
-    names = [unit_name(winner) for group in groups for winner in group]
-    return {name for name in names if names.count(name) > 1}
-
-
-def _listed(winners: Sequence[Winner], places: int, twice: set[str]) -> list[Part]:
+def _listed(winners: Sequence[Winner], places: int) -> list[Part]:
+    """Name each name once, with the contribution of every unit that carries it."""
+    by_name: dict[str, list[Winner]] = {}
+    for winner in winners:
+        by_name.setdefault(unit_name(winner), []).append(winner)
     out: list[Part] = []
-    for position, winner in enumerate(winners):
+    for position, (name, group) in enumerate(by_name.items()):
         if position:
-            out.append(Part(" and " if position == len(winners) - 1 else ", "))
-        name = unit_name(winner)
-        which = f"unit {winner.unit}, " if name in twice else ""
-        out += [
-            Part(name, "unit", winner.unit),
-            Part(f" ({which}"),
-            Part(signed(winner.contribution, places), "number"),
-            Part(")"),
-        ]
+            out.append(Part(" and " if position == len(by_name) - 1 else ", "))
+        values = ", ".join(signed(winner.contribution, places) for winner in group)
+        out += [Part(name, "unit", group[0].unit), Part(" ("), Part(values, "number"), Part(")")]
     return out
 
 

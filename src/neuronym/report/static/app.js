@@ -8,8 +8,12 @@ function drawMap(index) {
   for (let u = 0; u < total; u++) if (units.site[u] === index && units.win[u] !== null) members.push(u);
   if (!site.competitors || !members.length || members.length > LARGEST_MAP) return null;
   const most = Math.max(...members.map((u) => units.win[u]), 1e-9);
-  const across = Math.min(site.competitors, site.competitors % 8 === 0 ? 8 : site.competitors % 6 === 0 ? 6 : site.competitors);
-  const down = Math.ceil(site.competitors / across);
+  // The narrowest full rectangle that is at least as wide as it is high.
+  let across = Math.ceil(Math.sqrt(site.competitors));
+  while (site.competitors % across) across++;
+  const down = site.competitors / across;
+  const cell = members.length <= 288 ? 24 : members.length <= 1200 ? 15 : 10;
+  const inner = cell - 2 - cell / 12;
   const never = members.filter((u) => units.win[u] === 0).length;
   const blocks = new Map();
   for (const u of members) {
@@ -28,15 +32,15 @@ function drawMap(index) {
     [...blocks.values()].map((block) =>
       s(
         "svg",
-        { viewBox: "0 0 " + (14 * across - 2) + " " + (14 * down - 2), width: 14 * across - 2, height: 14 * down - 2 },
+        { width: cell * across, height: cell * down },
         block.map((u, place) =>
           s("rect", {
             class: units.win[u] > 0 ? "won" : "never",
-            x: 14 * (place % across) + 0.5,
-            y: 14 * Math.floor(place / across) + 0.5,
-            width: 11,
-            height: 11,
-            rx: 2.5,
+            x: cell * (place % across) + 1,
+            y: cell * Math.floor(place / across) + 1,
+            width: inner,
+            height: inner,
+            rx: cell / 6,
             // The square root keeps rare winners visible.
             "fill-opacity": units.win[u] > 0 ? (0.1 + 0.9 * Math.sqrt(units.win[u] / most)).toFixed(3) : 1,
             "data-unit": u,

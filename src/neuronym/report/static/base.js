@@ -51,7 +51,7 @@ function grouped(text) {
 function number(value, digits = 3) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "";
   if (value === 0) return "0";
-  const exponent = Math.floor(Math.log10(Math.abs(value)));
+  const exponent = Math.floor(Math.log10(Math.abs(Number(value.toPrecision(digits)))));
   if (exponent < -4 || exponent > 8) {
     return value.toExponential(digits - 1).replace("+", "").replaceAll("-", MINUS);
   }
@@ -63,7 +63,8 @@ function percent(share) {
   const value = 100 * share;
   if (value > 0 && value < 0.05) return "<0.1" + SPACE + "%";
   if (value >= 99.95 && value < 100) return ">99.9" + SPACE + "%";
-  return value.toFixed(1).replace(/\.0$/, "").replace("-", MINUS) + SPACE + "%";
+  const text = value === 0 || value === 100 ? value.toFixed(0) : value.toFixed(1);
+  return text.replace("-", MINUS) + SPACE + "%";
 }
 
 const data = JSON.parse(document.getElementById("data").textContent);

@@ -102,8 +102,8 @@ function throughRunnerUp(u) {
 
 function verdict(u) {
   if (!data.truth || data.truth.auroc[u] === null) return null;
-  if (data.truth.right[u]) return h("span", { class: "badge good" }, "right");
-  if (data.truth.selective[u]) return h("span", { class: "badge bad" }, "not right");
+  if (data.truth.right[u]) return h("span", { class: "badge good" }, "name right");
+  if (data.truth.selective[u]) return h("span", { class: "badge bad" }, "name not right");
   return null;
 }
 
@@ -117,10 +117,10 @@ function card(u) {
       "span",
       { class: "caption" },
       h("strong", null, h("bdi", null, nameOf(u) === null ? "no name" : marked(nameOf(u)))),
-      h("span", { class: "score" }, number(units.score[u]))
+      h("span", { class: "score" }, h("span", { class: "unseen" }, "score "), number(units.score[u]))
     ),
     other && h("span", { class: "other" }, "runner-up: ", h("bdi", null, marked(other))),
-    h("span", { class: "where" }, siteName(u), " · ", units.unit[u], verdict(u))
+    h("span", { class: "where" }, siteName(u), " · unit ", units.unit[u], verdict(u))
   );
 }
 
@@ -140,6 +140,8 @@ function drawGallery() {
   document.getElementById("p-prev").disabled = view.page === 1;
   document.getElementById("p-next").disabled = view.page === pages;
   document.getElementById("p-where").textContent = "Page " + view.page + " of " + grouped(String(pages));
+  const filtered = ["q", "site", "show", "low", "high"].some((key) => view[key] !== plain[key]);
+  form.clear.classList.toggle("idle", !filtered);
   drawRange();
 }
 

@@ -20,7 +20,7 @@ function unitFacts(u) {
   if (truth && truth.attribute[u] !== null) {
     list.push(
       fact(
-        "Tells apart best",
+        "Separates best",
         named(truth.attribute[u].replaceAll(":", ": ").replaceAll("  ", " ")),
         h("small", null, " AUROC " + number(truth.auroc[u])),
         verdict(u)
@@ -34,9 +34,10 @@ function topImages(u) {
   const top = units.top[u];
   if (!top.length) return h("p", { class: "note" }, "No image made this unit fire.");
   const most = Math.max(...units.activation[u].map((value) => value ?? 0), 0);
+  const columns = top.length <= 6 ? top.length : Math.min(Math.ceil(top.length / 2), 6);
   return h(
     "ol",
-    { class: "tops" },
+    { class: "tops c" + Math.max(columns, 4) },
     top.map((index, place) => {
       const label = data.images[index][1];
       const value = units.activation[u][place];
@@ -106,7 +107,7 @@ function rivals(u) {
     ),
     h(
       "ol",
-      { class: "rivals" },
+      { class: "rivals c" + Math.min(Math.max(members.length, 4), 8) },
       members.map((v) =>
         h(
           "li",
@@ -140,9 +141,11 @@ function neighbour(u, by) {
 
 function step(u, by, label) {
   const next = neighbour(u, by);
-  const sign = by < 0 ? [icon("left"), label] : [label, icon("right")];
+  const said = h("span", { class: "wide" }, label);
+  const sign = by < 0 ? [icon("left"), said] : [said, icon("right")];
   if (next === null) return h("span", { class: "button", "aria-disabled": "true" }, sign);
-  return h("a", { class: "button", href: linkOf(next), id: by < 0 ? "u-prev" : "u-next" }, sign);
+  const id = by < 0 ? "u-prev" : "u-next";
+  return h("a", { class: "button", href: linkOf(next), id, "aria-label": label + " neuron" }, sign);
 }
 
 function drawUnit(key) {

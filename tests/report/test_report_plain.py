@@ -1,0 +1,150 @@
+"""Sentences and numbers in plain words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from neuronym.report import parts, sentence
+from neuronym.report.plain import count, decimals, duration, number, percent, signed
+from neuronym.results import ClassScore, Explanation, Winner
+
+RED = ClassScore(0, "red circle", 5.0, 0.97)
+BLUE = ClassScore(1, "blue square", 1.0, 0.02)
+
+
+def winner(unit: int, name: str | None, contribution: float) -> Winner:
+    return Winner(unit, unit // 8, name, 0.4, 1.0, contribution)
+
+
+def explanation(*winners: Winner, target: ClassScore = RED) -> Explanation:
+    return Explanation(
+        image="a.jpg",
+        site="head",
+        target=target,
+        predictions=(RED, BLUE),
+        winners=winners,
+        baseline=0.0,
+        completeness_error=0.0,
+        competitive=True,
+        provenance={},
+    )
+
+
+def test_names_what_speaks_for_and_against() -> None:
+    made = explanation(winner(1, "red", 2.1), winner(2, "round", 1.4), winner(3, "square", -0.6))
+    assert sentence(made) == (
+        "Predicted “red circle” (97.0\u00a0%) mainly because of “red” (+2.10) and “round” (+1.40), "
+        "against “square” (\u22120.60)."
+    )
+
+
+def test_order_of_winners_does_not_matter() -> None:
+    rows = [winner(1, "red", 2.1), winner(2, "round", 1.4), winner(3, "square", -0.6)]
+    assert sentence(explanation(*rows)) == sentence(explanation(*reversed(rows)))
+
+
+def test_a_unit_without_a_name_is_called_by_its_number() -> None:
+    said = sentence(explanation(winner(12, None, 2.1)))
+    assert "because of unit 12 (+2.10)." in said
+
+
+def test_mainly_is_said_only_of_at_least_half() -> None:
+    many = [winner(unit, f"part {unit}", 1.0) for unit in range(20)]
+    said = sentence(explanation(*many))
+    assert "mainly" not in said
+    assert "with the most support from “part 0” (+1.00), “part 1” (+1.00) and “part 2”" in said
+
+
+def test_small_support_is_left_out_once_half_is_told() -> None:
+    said = sentence(explanation(winner(1, "red", 3.0), winner(2, "soft", 0.2)))
+    assert "soft" not in said
+
+
+def test_a_name_of_several_units_is_said_once_with_each_number() -> None:
+    said = sentence(explanation(winner(1, "red", 2.0), winner(2, "red", 1.5), winner(3, "o", 1.2)))
+    assert "“red” (+2.00, +1.50) and “o” (+1.20)" in said
+
+
+def test_nothing_in_favour_and_nothing_at_all() -> None:
+    assert "although no unit speaks for it, against “dog” (\u22120.500)." in sentence(
+        explanation(winner(1, "dog", -0.5))
+    )
+    assert sentence(explanation()).endswith(", and no unit of head passed anything on.")
+
+
+def test_a_class_that_was_not_predicted_is_told_apart() -> None:
+    said = sentence(explanation(winner(1, "blue", 0.5), target=BLUE))
+    assert said.startswith("Predicted “red circle”; “blue square” got 2.0\u00a0% mainly because of")
+
+
+def test_a_contribution_that_rounds_to_nothing_is_not_named() -> None:
+    said = sentence(explanation(winner(1, "red", 2.0), winner(2, "faint", -0.0004)))
+    assert "faint" not in said
+
+
+def test_small_logits_keep_three_digits() -> None:
+    made = explanation(winner(1, "red", 0.0123), winner(2, "blue", -0.0041))
+    assert decimals(made) == 4
+    assert "(+0.0123)" in sentence(made)
+    assert "(\u22120.0041)" in sentence(made)
+
+
+def test_parts_spell_the_sentence_and_point_to_units() -> None:
+    made = explanation(winner(1, "red", 2.1), winner(3, "square", -0.6))
+    spelled = "".join(part.text for part in parts(made))
+    assert spelled == sentence(made).replace("“", "").replace("”", "")
+    assert [part.unit for part in parts(made) if part.kind == "unit"] == [1, 3]
+
+
+def test_a_missing_list_of_predictions_is_survived() -> None:
+    made = replace(explanation(winner(1, "red", 1.0)), predictions=())
+    assert sentence(made).startswith("Predicted “red circle”")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.41234, "0.412"),
+        (-5.314, "\u22125.31"),
+        (0.99999, "1.00"),
+        (1536, "1,536"),
+        (123456.7, "123,457"),
+        (0.0001234, "0.000123"),
+        (0.0000123, "1.23e\u22125"),
+        (-1.5e12, "\u22121.50e12"),
+        (0, "0"),
+        (float("nan"), "not a number"),
+        (float("-inf"), "\u2212∞"),
+    ],
+)
+def test_number(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.125, "12.5"), (0.1, "10.0"), (0.0004, "<0.1"), (0.99999, ">99.9"), (1, "100"), (0, "0")],
+)
+def test_percent(share: float, text: str) -> None:
+    assert percent(share) == f"{text}\u00a0%"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(2.1, "+2.10"), (-0.6, "\u22120.60"), (-0.001, "0.00"), (0.0, "0.00")]
+)
+def test_signed(value: float, text: str) -> None:
+    assert signed(value, 2) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.42, "0.42 s"), (12.3, "12 s"), (59.7, "1 min 0 s"), (161.8, "2 min 42 s"), (3780, "1 h 3 min")],
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds).replace("\u00a0", " ") == text
+
+
+def test_count() -> None:
+    assert (count(54.0), count(1536), count(2.5)) == ("54", "1,536", "2.50")
