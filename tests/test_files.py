@@ -288,14 +288,16 @@ def test_files_that_are_not_a_run_are_never_touched(overwrite: bool, tmp_path: P
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_run_of_another_kind_is_never_touched(overwrite: bool, finished: Path) -> None:
     before = snapshot(finished)
-    with pytest.raises(FolderInUseError, match="holds a 'atlas' run; give a new folder"):
+    with pytest.raises(FolderInUseError, match="holds a run of 'atlas'; give a new folder"):
         files.output_folder(finished, kind="model", overwrite=overwrite)
     assert snapshot(finished) == before
 
 
 def test_a_run_of_the_same_kind_is_kept_unless_told(finished: Path) -> None:
     before = snapshot(finished)
-    with pytest.raises(FolderInUseError, match=r"already holds a 'atlas' run; .* pass --overwrite"):
+    with pytest.raises(
+        FolderInUseError, match=r"already holds a run of 'atlas'; .* pass --overwrite"
+    ):
         files.output_folder(finished, kind="atlas")
     assert snapshot(finished) == before
 

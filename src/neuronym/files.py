@@ -226,11 +226,11 @@ def output_folder(path: str | Path, *, kind: str, overwrite: bool = False) -> Pa
     if path.is_dir() and any(path.iterdir()):
         held = _held(marker)
         if held != kind:
-            what = f"a {held!r} run" if held else "files that are not a neuronym run"
+            what = f"a run of {held!r}" if held else "files that are not a neuronym run"
             raise FolderInUseError(f"output {str(path)!r} holds {what}; give a new folder")
         if not overwrite:
             raise FolderInUseError(
-                f"output {str(path)!r} already holds a {kind!r} run; "
+                f"output {str(path)!r} already holds a run of {kind!r}; "
                 "give a new folder or pass --overwrite"
             )
         _clear(path)

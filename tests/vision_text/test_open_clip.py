@@ -346,7 +346,7 @@ def test_tokenizer_from_the_hub_without_network(tmp_path: Path) -> None:
 
 
 def test_unknown_architecture() -> None:
-    with pytest.raises(UnknownNameError, match=r"no architecture 'ViT-B32' .*nearest: ViT-B-32"):
+    with pytest.raises(UnknownNameError, match=r"no architecture 'ViT-B32'; nearest: ViT-B-32"):
         vision_text.load("open_clip:ViT-B32/openai")
 
 

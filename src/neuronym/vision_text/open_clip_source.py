@@ -101,9 +101,7 @@ def _unknown_architecture(source: str, architecture: str, known: list[str]) -> N
         return MissingError(f"open_clip:{source}: there is no such folder")
     close = nearest(architecture, known)
     hint = f"; nearest: {', '.join(close)}" if close else ""
-    return UnknownNameError(
-        f"open_clip has no architecture {architecture!r} among its {len(known)}{hint}"
-    )
+    return UnknownNameError(f"open_clip has no architecture {architecture!r}{hint}")
 
 
 def _local_checkpoint(architecture: str, rest: str, name: str) -> Path:
