@@ -75,7 +75,7 @@ def grass(rng: np.random.Generator, size: int) -> Field:
     width = max(1, round(size / 96))
     for line, *colour in zip(lines, red, green, blue, strict=True):
         draw.line(line, fill=tuple(colour), width=width)
-    return field(field(image) / 255)
+    return field(np.asarray(image) / 255)
 
 
 def sand(rng: np.random.Generator, size: int) -> Field:

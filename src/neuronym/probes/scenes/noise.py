@@ -55,7 +55,7 @@ def blur(values: Field, radius: float) -> Field:
     from PIL import ImageFilter
 
     image = Image.fromarray((values * 255).astype(np.uint8))
-    return field(field(image.filter(ImageFilter.GaussianBlur(radius))) / 255)
+    return field(np.asarray(image.filter(ImageFilter.GaussianBlur(radius))) / 255)
 
 
 def warp_grid(size: int) -> tuple[Field, Field]:

@@ -123,4 +123,4 @@ def fill(shape: Outline, matrix: Points, centre: tuple[float, float], box: int) 
         if points is not None:
             pixels = (points @ matrix.T + centre) * _OVERSAMPLING - 0.5
             draw.polygon(pixels.ravel().tolist(), fill=value)
-    return field(field(image.reduce(_OVERSAMPLING)) / 255)
+    return field(np.asarray(image.reduce(_OVERSAMPLING)) / 255)

@@ -1,0 +1,115 @@
+"""Bytes or a file to an RGB image, whatever the file holds, or an error that names it."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from neuronym.errors import InputError, UnreadableError
+
+__all__ = ["MAX_PIXELS", "decode", "to_rgb"]
+
+MAX_PIXELS = 120_000_000
+"""Images of more pixels are refused (a small file can claim to hold a huge image)."""
+
+_WHITE = (255, 255, 255, 255)
+_DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+
+
+def decode(source: bytes | str | os.PathLike[str], *, name: str | None = None) -> Image.Image:
+    """Decode one image as 8-bit RGB.
+
+    The first frame of an animation is taken. The EXIF orientation is applied. Transparent parts
+    lie over white. CMYK is converted, also where a program stored it inverted. Deep grey is
+    scaled to 8 bit over the whole range of its type; a float image over its own range.
+
+    Args:
+        source: The bytes of a file, or its path.
+        name: What an error calls the image; the path where it is ``None``.
+
+    Raises:
+        UnreadableError: The image is empty, truncated, too large, or of no known format. The
+            text names the image and says why.
+    """
+    if name is None:
+        name = "image" if isinstance(source, bytes) else os.fspath(source)
+    try:
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    except OSError as error:
+        raise UnreadableError(f"image {name!r} cannot be read: {error.strerror}") from error
+    if not data:
+        raise UnreadableError(f"image {name!r} is empty (0 bytes)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data)) as opened:
+                _check_pixels(opened, name)
+                opened.load()
+                return to_rgb(opened)
+    except UnidentifiedImageError as error:
+        raise UnreadableError(f"image {name!r} is not in a known image format") from error
+    except UnreadableError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UnreadableError(f"image {name!r} is too large: {error}") from error
+    except MemoryError as error:
+        raise UnreadableError(f"image {name!r} does not fit in memory") from error
+    except Exception as error:  # decoders raise nearly anything on broken bytes
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableError(f"image {name!r} is broken: {why}") from error
+
+
+def _check_pixels(image: Image.Image, name: str) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise UnreadableError(
+            f"image {name!r} is too large: {width} x {height} pixels; "
+            f"at most {MAX_PIXELS // 1_000_000} million are read"
+        )
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert an image of any mode to 8-bit RGB, as :func:`decode` does.
+
+    Raises:
+        InputError: ``image`` is not a PIL image.
+    """
+    if not isinstance(image, Image.Image):
+        raise InputError(f"expected a PIL image, not {type(image).__name__}")
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image if type(image) is Image.Image else image.copy()
+    if image.mode in _DEEP_MODES:
+        return _from_deep(image)
+    if image.mode == "CMYK":
+        # Pillow undoes the inversion that Adobe programs store in JPEG files, marked by their
+        # APP14 segment, when it decodes.
+        return image.convert("RGB")
+    if image.mode in ("RGBA", "LA", "La", "PA", "RGBa") or "transparency" in image.info:
+        layer = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, _WHITE), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def _from_deep(image: Image.Image) -> Image.Image:
+    values: Any = np.asarray(image)
+    if image.mode == "F":
+        finite = np.where(np.isfinite(values), values, 0.0)
+        low, high = float(finite.min()), float(finite.max())
+        if low >= 0 and high <= 1:
+            low, high = 0.0, 1.0
+        elif low >= 0 and high <= 255:
+            low, high = 0.0, 255.0
+        grey = (finite - low) * (255 / (high - low if high > low else 1.0))
+    else:
+        # Mode "I" holds 16-bit grey in 32 bits; only values above that range need the wider one.
+        whole = np.asarray(values, dtype=np.int64)
+        top = 65535 if whole.max() <= 65535 else 2**31 - 1
+        grey = np.clip(whole, 0, top) * (255 / top)
+    return Image.fromarray(np.clip(grey + 0.5, 0, 255).astype(np.uint8), "L").convert("RGB")
