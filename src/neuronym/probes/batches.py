@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -123,7 +123,7 @@ def _decode(probes: ProbeSet, index: int) -> Image.Image | Skipped:
 
 def _decoded(
     probes: ProbeSet, indices: Sequence[int], *, workers: int, ahead: int
-) -> Iterator[tuple[int, Image.Image | Skipped]]:
+) -> Generator[tuple[int, Image.Image | Skipped], None, None]:
     if workers == 0:
         for index in indices:
             yield index, _decode(probes, index)
@@ -150,7 +150,7 @@ def _iterate(
     batch_size: int,
     workers: int,
     skipped: list[Skipped],
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     stream = _decoded(probes, indices, workers=workers, ahead=2 * batch_size)
     held: list[tuple[int, Image.Image]] = []
     good = 0

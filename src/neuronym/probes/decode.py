@@ -99,6 +99,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _from_deep(image: Image.Image) -> Image.Image:
     values: Any = np.asarray(image)
+    grey: Any
     if image.mode == "F":
         finite = np.where(np.isfinite(values), values, 0.0)
         low, high = float(finite.min()), float(finite.max())
@@ -109,7 +110,6 @@ def _from_deep(image: Image.Image) -> Image.Image:
         grey = (finite - low) * (255 / (high - low if high > low else 1.0))
     else:
         # Mode "I" holds 16-bit grey in 32 bits; only values above that range need the wider one.
-        whole = np.asarray(values, dtype=np.int64)
-        top = 65535 if whole.max() <= 65535 else 2**31 - 1
-        grey = np.clip(whole, 0, top) * (255 / top)
+        top = 65535 if values.max() <= 65535 else 2**31 - 1
+        grey = np.clip(values, 0, top) * (255 / top)
     return Image.fromarray(np.clip(grey + 0.5, 0, 255).astype(np.uint8), "L").convert("RGB")

@@ -72,9 +72,8 @@ class ShardProbes:
         if not self._members:
             raise InputError(f"no images in the shards of {pattern!r}")
         if len(set(ids)) != len(ids):
-            ids = [
-                f"{self._shards[m.shard].stem}/{i}" for i, m in zip(ids, self._members, strict=True)
-            ]
+            stems = [self._shards[member.shard].stem for member in self._members]
+            ids = [f"{stem}/{key}" for stem, key in zip(stems, ids, strict=True)]
         if len(set(ids)) != len(ids):
             ids = [f"{name}#{number}" for number, name in enumerate(ids)]
         self.ids = tuple(ids)
