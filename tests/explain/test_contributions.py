@@ -100,9 +100,7 @@ def test_state_is_as_before_also_after_a_failure(convolutional: nn.Module) -> No
     with pytest.raises(RuntimeError):
         contributions(convolutional, images[:, :2], site="1", channel_dim=1)
     with pytest.raises(InputError):
-        contributions(
-            convolutional, images, site="1", channel_dim=1, targets=torch.tensor([0, 9])
-        )
+        contributions(convolutional, images, site="1", channel_dim=1, targets=torch.tensor([0, 9]))
     assert all(part.training for part in convolutional.modules())
     assert not any(part._forward_hooks for part in convolutional.modules())
     assert all(weight.grad is None for weight in convolutional.parameters())
@@ -136,10 +134,10 @@ def test_bad_input_names_what_is_allowed() -> None:
     with pytest.raises(InputError, match="no module 'actt'; nearest: act"):
         contributions(Linear(), images, site="actt", channel_dim=1)
     with pytest.raises(InputError, match="must be 0 to 1"):
-        contributions(
-            Linear(), images, site="act", channel_dim=1, targets=torch.tensor([2])
-        )
+        contributions(Linear(), images, site="act", channel_dim=1, targets=torch.tensor([2]))
     with pytest.raises(InputError, match="channel_dim 0"):
         contributions(Linear(), images, site="act", channel_dim=0)
     with pytest.raises(InputError, match="logits"):
-        contributions(nn.Sequential(nn.Conv2d(2, 2, 1)), torch.zeros(1, 2, 3, 3), site="0", channel_dim=1)
+        contributions(
+            nn.Sequential(nn.Conv2d(2, 2, 1)), torch.zeros(1, 2, 3, 3), site="0", channel_dim=1
+        )

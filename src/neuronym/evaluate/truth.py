@@ -87,7 +87,9 @@ def attribute_aurocs(
     negatives = len(present) - positives
     with np.errstate(divide="ignore", invalid="ignore"):
         wins = ranks.T @ present - positives * (positives + 1) / 2
-        return np.asarray(np.where(positives * negatives > 0, wins / (positives * negatives), np.nan))
+        return np.asarray(
+            np.where(positives * negatives > 0, wins / (positives * negatives), np.nan)
+        )
 
 
 def attribute_truth(

@@ -1,0 +1,102 @@
+"""``neuronym explain``: one image by its winners."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from neuronym.cli._options import Atlas
+
+if TYPE_CHECKING:
+    from neuronym.results import Explanation
+
+__all__ = ["explain"]
+
+
+def explain(
+    atlas: Atlas,
+    image: Annotated[Path, typer.Option("--image", help="The image file to explain.")],
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="The model; by default the one the atlas was made from."),
+    ] = None,
+    site: Annotated[
+        str | None, typer.Option("--site", help="A site of the atlas; by default the last one.")
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--class", help="The class to explain, by name or index; default: predicted."),
+    ] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="Winners to list.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    save: Annotated[
+        Path | None, typer.Option("--save", help="Also write the explanation to this JSON file.")
+    ] = None,
+) -> None:
+    """Say why the model decides as it does on one image: winners, names, contributions."""
+    from neuronym.errors import MissingError
+    from neuronym.explain import explain as explain_image
+    from neuronym.models import load
+    from neuronym.results import Atlas as AtlasResult
+
+    loaded = AtlasResult.load(atlas)
+    if not image.is_file():
+        raise MissingError(f"image {str(image)!r} does not exist")
+    spec = model or loaded.provenance["model"]["spec"]
+    explanation = explain_image(
+        load(spec),
+        image,
+        atlas=loaded,
+        site=site,
+        target=int(target) if target is not None and target.isdigit() else target,
+    )
+    if save is not None:
+        explanation.save(save)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(explanation.to_dict(), indent=2, ensure_ascii=False))
+        return
+    _show(explanation, top)
+
+
+def _show(explanation: Explanation, top: int) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from neuronym.report import sentence
+
+    console = Console()
+    console.print(escape(sentence(explanation)))
+    guesses = ", ".join(f"{row.name} {row.probability:.1%}" for row in explanation.predictions[:3])
+    console.print(f"[dim]most probable: {escape(guesses)}[/dim]\n")
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("name", "unit", "activation", "contribution"):
+        table.add_column(heading, justify="left" if heading == "name" else "right")
+    if explanation.competitive:
+        table.add_column("won here / usually", justify="right")
+    shown, rest = explanation.winners[:top], explanation.winners[top:]
+    for winner in shown:
+        row = [
+            escape(winner.name or "(unnamed)"),
+            str(winner.unit),
+            f"{winner.activation:.3g}",
+            f"{winner.contribution:+.3f}",
+        ]
+        if explanation.competitive:
+            row.append(f"{winner.win_rate or 0:.0%} / {winner.win_rate_usual or 0:.0%}")
+        table.add_row(*row)
+    if rest:
+        total = sum(winner.contribution for winner in rest)
+        table.add_row(f"[dim]{len(rest)} more winners[/dim]", "", "", f"{total:+.3f}")
+    console.print(table)
+    contributions = sum(winner.contribution for winner in explanation.winners)
+    console.print(
+        f"logit {explanation.target.logit:.3f} = {explanation.baseline:.3f} without the site "
+        f"{contributions:+.3f} from its winners {explanation.completeness_error:+.1e} "
+        "(completeness error)"
+    )

@@ -1,0 +1,182 @@
+"""``neuronym train``: a competitive network, or its dense twin."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neuronym.cli._console import progress, say
+from neuronym.cli._options import Out, Overwrite, Quiet
+
+if TYPE_CHECKING:
+    from neuronym.train import TrainResult, TrainSettings
+
+__all__ = ["train"]
+
+
+def train(
+    data: Annotated[
+        str,
+        typer.Option("--data", help="Labelled images: any SPEC of --images, e.g. FILE.parquet."),
+    ],
+    out: Out,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="timm:NAME, torchvision:NAME, a folder, module:factory …"),
+    ] = None,
+    competitors: Annotated[
+        int | None, typer.Option("--competitors", "-U", help="Competitors U of a block, 2 or more.")
+    ] = None,
+    dense: Annotated[
+        bool, typer.Option("--dense", help="Train the dense twin: no competition, all else equal.")
+    ] = False,
+    validation: Annotated[
+        str | None, typer.Option("--validation", help="Labelled images that choose the best epoch.")
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option("--preset", help="Start from a named set of settings.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the data.")] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images a step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option("--lr", help="Largest rate.")] = None,
+    kl_weight: Annotated[
+        float | None, typer.Option("--kl-weight", help="Scale of the KL term; 0 switches it off.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option("--temperature", help="τ of the relaxed winner.")
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option("--precision", help="float32, bfloat16 or float16.")
+    ] = None,
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda …")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of everything random.")] = None,
+    other: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Any other setting as NAME=VALUE, e.g. augment=cifar."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint in the folder.")
+    ] = False,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a classifier whose units compete; write the model, its configuration and metrics."""
+    given = {
+        "model": model,
+        "competitors": competitors,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "kl_weight": kl_weight,
+        "temperature": temperature,
+        "precision": precision,
+        "device": device,
+        "seed": seed,
+    }
+    settings = _settings(
+        {name: value for name, value in given.items() if value is not None},
+        preset=preset,
+        dense=dense,
+        other=other or (),
+    )
+    from neuronym import probes
+    from neuronym.train import Progress
+    from neuronym.train import train as run
+
+    images = probes.load(data)
+    held = probes.load(validation) if validation else None
+    with progress("training", quiet=quiet) as update:
+
+        def step(state: Progress) -> None:
+            accuracy = "" if state.accuracy is None else f", accuracy {state.accuracy:.3f}"
+            note = f"epoch {state.epoch}/{state.epochs}, loss {state.loss:.3f}{accuracy}"
+            update(state.step, state.steps, note)
+
+        result = run(
+            settings,
+            images,
+            out=out,
+            validation=held,
+            resume=resume,
+            overwrite=overwrite,
+            progress=step,
+        )
+    _show(result, out)
+
+
+def _show(result: TrainResult, out: Path) -> None:
+    measured = result.validation
+    active = measured.active_fraction
+    say(
+        f"best epoch {result.best_epoch}: accuracy {measured.accuracy:.4f} over "
+        f"{measured.images} validation images"
+        + ("" if active is None else f", {active:.2%} of the units active")
+        + f", {result.seconds:.0f} s"
+    )
+    if result.skipped:
+        say(f"{len(result.skipped)} images could not be read; metrics.json lists them")
+    typer.echo(str(out))
+
+
+def _settings(
+    given: dict[str, Any], *, preset: str | None, dense: bool, other: Sequence[str]
+) -> TrainSettings:
+    from neuronym.errors import InputError, unknown
+    from neuronym.train import PRESETS, TrainSettings
+
+    given |= _pairs(other)
+    if preset is None:
+        if "model" not in given:
+            raise InputError("give --model (timm:NAME, torchvision:NAME …) or --preset")
+        return TrainSettings(dense=dense, **given)
+    if preset not in PRESETS:
+        raise unknown("preset", preset, list(PRESETS))
+    if dense:
+        if "competitors" in given:
+            raise InputError("--dense trains without competition: leave --competitors out")
+        given |= {"dense": True, "competitors": None}
+    return replace(PRESETS[preset], **given)
+
+
+def _pairs(other: Sequence[str]) -> dict[str, Any]:
+    from neuronym.errors import InputError, unknown
+    from neuronym.train import TrainSettings
+
+    known = typing.get_type_hints(TrainSettings)
+    names = [each.name for each in fields(TrainSettings)]
+    values = {}
+    for pair in other:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise InputError(f"--set takes NAME=VALUE, not {pair!r}")
+        if name not in names:
+            raise unknown("training setting", name, names)
+        values[name] = _value(name, text, known)
+    return values
+
+
+def _value(name: str, text: str, known: Mapping[str, Any]) -> Any:
+    """Read a setting's text by the type of its field."""
+    from neuronym.errors import InputError
+
+    kinds = typing.get_args(known[name]) or (known[name],)
+    if types.NoneType in kinds and text.lower() in ("none", ""):
+        return None
+    if bool in kinds:
+        if text.lower() not in ("true", "false"):
+            raise InputError(f"{name} must be true or false, not {text!r}")
+        return text.lower() == "true"
+    if str in kinds:
+        return text
+    try:
+        if name == "input_size":
+            return tuple(int(part) for part in text.split(","))
+        return int(text) if int in kinds and float not in kinds else float(text)
+    except ValueError as error:
+        raise InputError(f"{name} must be a number, not {text!r}") from error
