@@ -1,0 +1,28 @@
+"""Similarities of units and concepts: ``(activations N×K, concept_scores N×M) → K×M``."""
+
+from neuronym.similarity.auroc import auroc
+from neuronym.similarity.common import top_images
+from neuronym.similarity.cosine import cosine, cosine_cubed
+from neuronym.similarity.jensen_shannon import jensen_shannon
+from neuronym.similarity.rank_reorder import rank_reorder
+from neuronym.similarity.registry import SIMILARITIES, checked_keywords, keywords_of, resolve
+from neuronym.similarity.streaming import DotProducts, Ranking, rank_concepts
+from neuronym.similarity.wpmi import soft_wpmi, wpmi
+
+__all__ = [
+    "SIMILARITIES",
+    "DotProducts",
+    "Ranking",
+    "auroc",
+    "checked_keywords",
+    "cosine",
+    "cosine_cubed",
+    "jensen_shannon",
+    "keywords_of",
+    "rank_concepts",
+    "rank_reorder",
+    "resolve",
+    "soft_wpmi",
+    "top_images",
+    "wpmi",
+]

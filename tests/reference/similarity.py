@@ -1,0 +1,175 @@
+"""Every similarity, slow and literal: float64, one unit, one concept, one image at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+Matrix = npt.NDArray[np.float64]
+
+
+def cosine(activations: Matrix, scores: Matrix) -> Matrix:
+    return _each_pair(activations, scores, _cosine_of)
+
+
+def cosine_cubed(activations: Matrix, scores: Matrix) -> Matrix:
+    def cubed(values: Sequence[float]) -> list[float]:
+        if max(values) == min(values):
+            return [0.0] * len(values)
+        mean = math.fsum(values) / len(values)
+        return [(value - mean) ** 3 for value in values]
+
+    return _each_pair(activations, scores, lambda q, p: _cosine_of(cubed(q), cubed(p)))
+
+
+def _cosine_of(q: Sequence[float], p: Sequence[float]) -> float:
+    dot = math.fsum(a * b for a, b in zip(q, p, strict=True))
+    norms = math.sqrt(math.fsum(a * a for a in q)) * math.sqrt(math.fsum(b * b for b in p))
+    return dot / norms if norms else 0.0
+
+
+def wpmi(
+    activations: Matrix, scores: Matrix, *, top_k: int = 28, scale: float = 2.0, weight: float = 0.6
+) -> Matrix:
+    def log_likelihood(chances: list[float]) -> float:
+        return sum(math.log(chance + 1e-7) for chance in chances)
+
+    return _mutual_information(activations, scores, top_k, scale, weight, log_likelihood)
+
+
+def soft_wpmi(
+    activations: Matrix,
+    scores: Matrix,
+    *,
+    top_k: int = 100,
+    scale: float = 10.0,
+    weight: float = 1.0,
+    membership: tuple[float, float] = (0.998, 0.97),
+) -> Matrix:
+    def log_likelihood(chances: list[float]) -> float:
+        total = 0.0
+        for rank, chance in enumerate(chances):
+            member = membership[0] - rank / top_k * (membership[0] - membership[1])
+            total += math.log(1 + member * (chance - 1) + 1e-7)
+        return total
+
+    return _mutual_information(activations, scores, top_k, scale, weight, log_likelihood)
+
+
+def _mutual_information(activations, scores, top_k, scale, weight, log_likelihood):
+    images, concepts = scores.shape
+    units = activations.shape[1]
+    chance = np.empty((images, concepts))
+    for i in range(images):
+        powers = [math.exp(scale * (scores[i, m] - scores[i].max())) for m in range(concepts)]
+        chance[i] = [power / sum(powers) for power in powers]
+    likelihood = np.zeros((units, concepts))
+    evident = []
+    for k in range(units):
+        chosen = top_images(list(activations[:, k]), top_k)
+        if chosen:
+            evident.append(k)
+        for m in range(concepts):
+            likelihood[k, m] = log_likelihood([chance[i, m] for i in chosen])
+    result = np.zeros((units, concepts))
+    for m in range(concepts):
+        largest = max((likelihood[k, m] for k in evident), default=0.0)
+        mean = sum(math.exp(likelihood[k, m] - largest) for k in evident) / max(len(evident), 1)
+        for k in evident:
+            result[k, m] = likelihood[k, m] - weight * (largest + math.log(mean))
+    return result
+
+
+def top_images(values: list[float], top_k: int) -> list[int]:
+    """The images above the best one that is left out, or above a minimum that several share."""
+    order = sorted(range(len(values)), key=lambda i: (-values[i], i))
+    if top_k < len(values):
+        threshold = values[order[top_k]]
+    else:
+        threshold = min(values) if values.count(min(values)) > 1 else -math.inf
+    return [i for i in order[:top_k] if values[i] > threshold]
+
+
+def rank_reorder(
+    activations: Matrix,
+    scores: Matrix,
+    *,
+    top_fraction: float = 0.05,
+    power: float = 3.0,
+    score_power: float = 0.5,
+    seed: int = 0,
+) -> Matrix:
+    images, units = activations.shape
+    count = min(images, max(10, int(top_fraction * images)))
+    generator = torch.Generator().manual_seed(seed)
+    shuffles = [torch.randperm(count, generator=generator).tolist() for _ in range(5)]
+    result = np.empty((units, scores.shape[1]))
+    for k in range(units):
+        top = sorted(range(images), key=lambda i, k=k: (-activations[i, k], i))[:count]
+        own = [activations[i, k] for i in top]
+        usual = sum(
+            abs(own[j] - own[order[j]]) ** power for order in shuffles for j in range(count)
+        ) / (5 * count)
+        for m in range(scores.shape[1]):
+            by_score = sorted(range(count), key=lambda j, m=m: (-scores[top[j], m], j))
+            error = sum(abs(own[by_score[j]] - own[j]) ** power for j in range(count)) / count
+            error = error / usual if usual > 0 else 1.0
+            strength = max(sum(scores[i, m] for i in top) / count, 1e-3)
+            result[k, m] = -error / strength**score_power
+    return result
+
+
+def jensen_shannon(activations: Matrix, scores: Matrix, *, scale: float = 100.0) -> Matrix:
+    def distribution(values: Sequence[float]) -> list[float]:
+        powers = [math.exp(scale * (value - max(values))) for value in values]
+        return [power / math.fsum(powers) for power in powers]
+
+    def divergence(q: Sequence[float], p: Sequence[float]) -> float:
+        fired = [max(value, 0.0) for value in q]
+        if not math.fsum(fired):
+            return -math.log(2)
+        q = [value / math.fsum(fired) for value in fired]
+        total = 0.0
+        for a, b in zip(q, distribution(p), strict=True):
+            middle = (a + b) / 2
+            total += 0.5 * a * math.log(a / middle) if a else 0.0
+            total += 0.5 * b * math.log(b / middle) if b else 0.0
+        return -total
+
+    return _each_pair(activations, scores, divergence)
+
+
+def auroc(
+    activations: Matrix,
+    scores: Matrix,
+    *,
+    labels: npt.NDArray[np.bool_] | None = None,
+    top_fraction: float = 0.05,
+    min_images: int = 10,
+) -> Matrix:
+    count = max(min_images, round(top_fraction * len(scores)))
+
+    def area(q: Sequence[float], present: Sequence[bool]) -> float:
+        with_it = [value for value, there in zip(q, present, strict=True) if there]
+        without = [value for value, there in zip(q, present, strict=True) if not there]
+        if not with_it or not without:
+            return 0.5
+        wins = sum(1.0 if a > b else 0.5 if a == b else 0.0 for a in with_it for b in without)
+        return wins / (len(with_it) * len(without))
+
+    if labels is None:
+        labels = np.array([column >= sorted(column)[-count] for column in scores.T]).T
+    return _each_pair(activations, labels, area)
+
+
+def _each_pair(activations, scores, function):
+    return np.array(
+        [
+            [function(list(activations[:, k]), list(scores[:, m])) for m in range(scores.shape[1])]
+            for k in range(activations.shape[1])
+        ]
+    )

@@ -1,0 +1,178 @@
+"""Every similarity against its literal float64 twin."""
+
+from __future__ import annotations
+
+import importlib
+
+import numpy as np
+import pytest
+import torch
+
+from neuronym.similarity import SIMILARITIES, top_images
+from reference import similarity as literal
+
+REORDER = {"top_fraction": 0.4, "power": 2.0, "score_power": 0, "seed": 3}
+SOFT = {"top_k": 7, "scale": 3.0}
+KEYWORDS = {  # name -> [(keywords of ours, keywords of the twin)]
+    "cosine": [({}, {})],
+    "cosine_cubed": [({}, {})],
+    "rank_reorder": [({}, {}), (REORDER, REORDER)],
+    "wpmi": [({}, {}), ({"top_k": 5, "prior_weight": 1.0}, {"top_k": 5, "weight": 1.0})],
+    "soft_wpmi": [
+        ({}, {}),
+        ({**SOFT, "prior_weight": 0.5}, {**SOFT, "weight": 0.5}),
+        ({"top_k": 20, "membership": (1.0, 0.5)},) * 2,
+    ],
+    "jensen_shannon": [({}, {}), ({"scale": 3.0},) * 2],
+    "auroc": [({}, {}), ({"top_fraction": 0.2, "min_images": 3},) * 2],
+}
+CASES = [(name, *pair) for name, pairs in KEYWORDS.items() for pair in pairs]
+
+
+def matrices(seed: int, images: int = 120, units: int = 9, concepts: int = 11):
+    """Activations with ties, constant and all-zero units; scores with a constant concept."""
+    generator = torch.Generator().manual_seed(seed)
+    activations = torch.randn(images, units, generator=generator, dtype=torch.float64)
+    activations[:, 1] = activations[:, 1].clamp(min=0)  # half of the images tie at zero
+    activations[:, 2] = activations[:, 2].mul(2).round()  # ties everywhere
+    activations[:, 3] = 0
+    activations[:, 4] = -1.75
+    activations[:, 5] = 0
+    activations[[5, 20, 21], 5] = torch.tensor([2.0, 0.5, 0.5], dtype=torch.float64)
+    activations[:, 6] = -activations[:, 6].abs()  # never above zero
+    scores = 0.2 + 0.05 * torch.randn(images, concepts, generator=generator, dtype=torch.float64)
+    scores[:, 1] = 0.25
+    scores[:, 2] = scores[:, 2].mul(20).round() / 20
+    scores[:, 3] = 0
+    return activations, scores
+
+
+def twin_top_k(name: str, keywords: dict, images: int) -> dict:
+    usual = {"wpmi": 28, "soft_wpmi": 100}
+    return keywords if name not in usual else {"top_k": min(usual[name], images), **keywords}
+
+
+@pytest.mark.parametrize(("name", "ours", "theirs"), CASES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 2e-5)])
+@pytest.mark.parametrize("images", [120, 37])
+def test_agrees_with_its_twin(name, ours, theirs, dtype, tolerance, images) -> None:
+    # Round to float32 first, so that both dtypes see the same ties.
+    activations, scores = (x.float().double() for x in matrices(images, images))
+    found = SIMILARITIES[name](activations.to(dtype), scores.to(dtype), **ours)
+    expected = getattr(literal, name)(
+        activations.numpy(), scores.numpy(), **twin_top_k(name, theirs, images)
+    )
+    assert found.shape == (9, 11)
+    assert found.dtype == dtype
+    scale = np.maximum(np.abs(expected), 1.0)
+    assert (np.abs(found.double().numpy() - expected) / scale).max() < tolerance
+
+
+@pytest.mark.parametrize("name", list(SIMILARITIES))
+def test_blocks_do_not_change_the_result(name, monkeypatch) -> None:
+    activations, scores = matrices(7)
+    whole = SIMILARITIES[name](activations, scores)
+    for module in ("common", "rank_reorder", "wpmi", "jensen_shannon"):
+        found = importlib.import_module(f"neuronym.similarity.{module}")
+        monkeypatch.setattr(found, "block_length", lambda *_, **__: 2)
+    torch.testing.assert_close(SIMILARITIES[name](activations, scores), whole, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", list(SIMILARITIES))
+def test_a_unit_that_shows_the_concept_prefers_it(name) -> None:
+    generator = torch.Generator().manual_seed(0)
+    present = torch.rand(300, 12, generator=generator) < 0.2
+    scores = 0.2 + 0.05 * present + 0.01 * torch.rand(300, 12, generator=generator)
+    # Where a concept is present, the activation follows its score.
+    order = torch.randperm(12, generator=generator)
+    activations = (scores * present)[:, order]
+    assert SIMILARITIES[name](activations, scores).argmax(1).tolist() == order.tolist()
+
+
+@pytest.mark.parametrize("name", list(SIMILARITIES))
+def test_result_is_finite_and_repeatable(name) -> None:
+    activations, scores = matrices(1)
+    first = SIMILARITIES[name](activations.float() * 1e-30, scores.float())
+    again = SIMILARITIES[name](activations.float() * 1e-30, scores.float())
+    assert torch.isfinite(first).all()
+    assert torch.equal(first, again)
+
+
+@pytest.mark.parametrize("top_k", [1, 5, 50, 119, 120])
+def test_top_images_stop_at_a_tie_across_the_cut(top_k) -> None:
+    activations, _ = matrices(2)
+    indices, counts = top_images(activations, top_k)
+    assert indices.shape == (9, top_k)
+    for unit in range(9):
+        found = indices[unit, : counts[unit]].tolist()
+        assert found == literal.top_images(activations[:, unit].tolist(), top_k)
+
+
+def test_top_images_of_a_sparse_unit_are_those_it_fires_on() -> None:
+    activations, _ = matrices(2)
+    indices, counts = top_images(activations[:, [5, 3, 4]], 50)
+    assert counts.tolist() == [3, 0, 0]
+    assert indices[0, :3].tolist() == [5, 20, 21]
+
+
+@pytest.mark.parametrize("name", ["wpmi", "soft_wpmi"])
+def test_a_unit_without_evidence_scores_zero_and_leaves_the_prior_alone(name) -> None:
+    activations, scores = matrices(3)
+    live = activations[:, [0, 1, 2, 5]]
+    with_dead = torch.cat([live, torch.zeros(120, 2, dtype=torch.float64)], 1)
+    found = SIMILARITIES[name](with_dead, scores)
+    assert (found[4:] == 0).all()
+    torch.testing.assert_close(found[:4], SIMILARITIES[name](live, scores))
+
+
+def test_order_of_images_does_not_matter_for_sparse_units() -> None:
+    activations, scores = matrices(4)
+    activations[21, 5] = 0.4  # distinct above the tie: the order among equals is by index
+    order = torch.randperm(120, generator=torch.Generator().manual_seed(0))
+    for name in ("wpmi", "soft_wpmi", "auroc", "jensen_shannon"):
+        found = SIMILARITIES[name](activations[:, [1, 5]], scores)
+        moved = SIMILARITIES[name](activations[order][:, [1, 5]], scores[order])
+        torch.testing.assert_close(found, moved)
+
+
+def test_jensen_shannon_bounds() -> None:
+    activations, scores = matrices(5)
+    found = SIMILARITIES["jensen_shannon"](activations, scores)
+    assert (found[[3, 4, 6]] == -np.log(2)).all()
+    same = torch.softmax(100 * scores[:, :1], 0)
+    equal = SIMILARITIES["jensen_shannon"](same, scores[:, :1])
+    assert abs(float(equal)) < 1e-9
+
+
+def test_labels_take_the_place_of_scores() -> None:
+    activations, scores = matrices(6)
+    labels = scores > 0.21
+    labels[:, 0], labels[:, 1] = True, False
+    found = SIMILARITIES["auroc"](activations.float(), scores.float(), labels=labels)
+    expected = literal.auroc(
+        activations.float().double().numpy(), scores.numpy(), labels=labels.numpy()
+    )
+    np.testing.assert_allclose(found.numpy(), expected, atol=1e-6)
+    assert (found[:, :2] == 0.5).all()
+
+
+def test_rank_reorder_is_seeded() -> None:
+    activations, scores = matrices(8)
+    reorder = SIMILARITIES["rank_reorder"]
+    state = torch.get_rng_state()
+    assert torch.equal(reorder(activations, scores, seed=1), reorder(activations, scores, seed=1))
+    assert not torch.equal(reorder(activations, scores, seed=1), reorder(activations, scores))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_fused_loops_do_not_depend_on_threads(threads) -> None:
+    activations, scores = (x.float() for x in matrices(9))
+    expected = {name: SIMILARITIES[name](activations, scores) for name in SIMILARITIES}
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for name in ("soft_wpmi", "jensen_shannon"):
+            assert torch.equal(SIMILARITIES[name](activations, scores), expected[name])
+    finally:
+        torch.set_num_threads(before)
