@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from report.synthetic import SUMMARY, make_atlas, make_explanation, make_images, make_truth
 
 from neuronym.report import ExplainedImage, write_report
 from neuronym.results import Atlas
+from report.synthetic import SUMMARY, make_atlas, make_explanation, make_images, make_truth
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -41,7 +41,10 @@ def index(atlas: Atlas, tmp_path_factory: pytest.TempPathFactory) -> Path:
     explained = [
         ExplainedImage(
             make_explanation(
-                atlas, seed=seed, shows=frozenset({item.colour, item.shape}), error=0.4 * (seed == 1)
+                atlas,
+                seed=seed,
+                shows=frozenset({item.colour, item.shape}),
+                error=0.4 * (seed == 1),
             ),
             item.image,
             item.label,
@@ -116,7 +119,7 @@ class Visitor:
             visit.page.context.close()
 
 
-@pytest.fixture()
+@pytest.fixture
 def visit(browser: Browser) -> Iterator[Visitor]:
     """Open a page; at the end no page may have complained or left the disk."""
     visitor = Visitor(browser)

@@ -140,7 +140,13 @@ def test_signed(value: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.42, "0.42 s"), (12.3, "12 s"), (59.7, "1 min 0 s"), (161.8, "2 min 42 s"), (3780, "1 h 3 min")],
+    [
+        (0.42, "0.42 s"),
+        (12.3, "12 s"),
+        (59.7, "1 min 0 s"),
+        (161.8, "2 min 42 s"),
+        (3780, "1 h 3 min"),
+    ],
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds).replace("\u00a0", " ") == text

@@ -160,15 +160,15 @@ def _probabilities(explanation: Explanation) -> tuple[Bar, ...]:
 def _chosen(explanation: Explanation, count: int) -> tuple[list[Winner], list[Winner]]:
     """Split winners into those with a row of their own and the rest, largest first.
 
-    The units that the sentence names always have a row.
+    The units that the sentence names always have a row, and no rest hides a single unit.
     """
     ranked = sorted(explanation.winners, key=lambda winner: -abs(winner.contribution))
     favour, against = named(explanation)
-    if len(ranked) <= count + 1:  # a rest of one unit would only hide it
-        return ranked, []
     must = {winner.unit for winner in (*favour, *against)}
-    others = [winner for winner in ranked if winner.unit not in must]
-    shown = must | {winner.unit for winner in others[: count - len(must)]}
+    others = [winner.unit for winner in ranked if winner.unit not in must]
+    shown = must | set(others[: max(count - len(must), 0)])
+    if len(ranked) - len(shown) == 1:
+        return ranked, []
     return (
         [winner for winner in ranked if winner.unit in shown],
         [winner for winner in ranked if winner.unit not in shown],
