@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from neuronym.lwta import plain
+from neuronym.lwta import fused, plain
 from neuronym.lwta.plain import Outcome, Rule
 
 __all__ = ["run"]
@@ -18,31 +19,44 @@ class _Compete(torch.autograd.Function):
     """Saves the activations, the packed winners and the key; recomputes the rest."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, rule: Rule) -> tuple[Tensor, Tensor, Tensor | None]:
-        outcome = plain.forward(z, rule)
-        ctx.rule = rule
+    def forward(ctx: Any, z: Tensor, rule: Rule, path: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+        outcome = path.forward(z, rule)
+        ctx.rule, ctx.path = rule, path
         ctx.save_for_backward(z, outcome.winners)
         ctx.mark_non_differentiable(outcome.winners)
         ctx.set_materialize_grads(False)
-        return tuple(outcome)  # type: ignore[return-value]
+        return tuple(outcome)
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any, grad: Tensor | None, _: None, grad_kl: Tensor | None
-    ) -> tuple[Tensor | None, None]:
+    ) -> tuple[Tensor | None, None, None]:
         if grad is None and grad_kl is None:
-            return None, None
+            return None, None, None
         z, winners = ctx.saved_tensors
-        return plain.backward(z, winners, grad, grad_kl, ctx.rule), None
+        return ctx.path.backward(z, winners, grad, grad_kl, ctx.rule), None, None
 
 
 def run(z: Tensor, rule: Rule) -> Outcome:
-    """Let the units of ``z`` compete by ``rule`` (already checked)."""
+    """Let the units of ``z`` compete by ``rule`` (already checked).
+
+    Fused kernels serve float32 on the CPU; half precision there is computed in float32.
+    ``torch.compile`` and function transforms see the formula in plain operations; everything else
+    runs plain operations that keep only activations, winners and key for the backward pass.
+    """
     if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return plain.literal(z, rule)
     if isinstance(rule.key, Tensor):
-        rule = Rule(rule.competitors, rule.axis, rule.temperature, int(rule.key), rule.kl)
+        rule = replace(rule, key=int(rule.key))
+    if z.dtype in (torch.bfloat16, torch.float16) and z.device.type == "cpu":
+        wide = run(z.float(), rule)
+        return wide._replace(y=wide.y.to(z.dtype))
+    path: Any = plain
+    if fused.supports(z, rule):
+        path = fused
+        z = fused.dense(z, rule.axis)
     if torch.is_grad_enabled() and z.requires_grad:
-        return Outcome(*_Compete.apply(z, rule))
-    return plain.forward(z, rule)
+        return Outcome(*_Compete.apply(z, rule, path))
+    outcome: Outcome = path.forward(z, rule)
+    return outcome

@@ -3,14 +3,16 @@
 The same key gives the same noise on every device, for every memory layout and thread count, and
 in the plain and the fused path alike. Nothing has to be stored for the backward pass but the key.
 
-Each element's logical index (row-major over the tensor's shape) goes through two rounds of the
-32-bit finaliser of MurmurHash3 (Appleby, public domain), with words derived from the key between
-them. The top 23 bits become a uniform number in the open interval (0, 1), exact in float32.
+An element's index is row-major with the channel dimension moved last. It goes through three
+32-bit multiplications with xor-shifts between them (the construction of MurmurHash3's finaliser
+by Appleby and of splitmix by Steele, Lea and Flood) and takes up two words derived from the key.
+The top 23 bits become a uniform number in the open interval (0, 1), exact in float32.
 """
 
 from __future__ import annotations
 
-from typing import TypeVar
+import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +21,7 @@ __all__ = ["draw_key", "gumbel", "key_words", "uniform"]
 
 MASK = 0xFFFFFFFF
 GOLDEN = 0x9E3779B9
-Word = TypeVar("Word", int, Tensor)
+HASH_1, HASH_2, HASH_3 = 0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35
 
 
 def draw_key(generator: torch.Generator | None = None) -> Tensor:
@@ -33,7 +35,7 @@ def draw_key(generator: torch.Generator | None = None) -> Tensor:
     return drawn.cpu()
 
 
-def mix(word: Word) -> Word:
+def mix(word: Any) -> Any:
     """Return the 32-bit finaliser of MurmurHash3 of ``word`` (an int, or int64 elements)."""
     word = word ^ (word >> 16)
     word = (word * 0x85EBCA6B) & MASK
@@ -42,8 +44,8 @@ def mix(word: Word) -> Word:
     return word ^ (word >> 16)
 
 
-def key_words(key: Word) -> tuple[Word, Word]:
-    """Split a key into the two 32-bit words that the hash of an index uses."""
+def key_words(key: Any) -> tuple[Any, Any]:
+    """Return the two 32-bit words of a key (an int or an int64 tensor) for the index hash."""
     first = mix((key & MASK) ^ GOLDEN)
     second = mix(((key >> 32) & MASK) ^ first)
     return mix((first + second) & MASK), second
@@ -64,16 +66,15 @@ def uniform(
         dtype: float32 or float64 (both hold the same numbers).
         device: Where the result lives.
     """
-    first: int | Tensor
-    second: int | Tensor
-    first, second = key_words(key) if isinstance(key, Tensor) else key_words(key)
-    count = 1
-    for size in shape:
-        count *= size
-    index = torch.arange(count, device=device, dtype=torch.int64)
-    word = mix((index & MASK) ^ first)
-    word = mix((word + second + (index >> 32) * GOLDEN) & MASK)
-    return ((word >> 9).to(dtype) + 0.5).mul(2.0**-23).view(shape)
+    first, second = key_words(key)
+    index = torch.arange(math.prod(shape), device=device, dtype=torch.int64)
+    word = (((index & MASK) ^ first) * HASH_1) & MASK
+    word = word ^ (word >> 16)
+    word = ((word + second + (index >> 32) * HASH_1) * HASH_2) & MASK
+    word = word ^ (word >> 15)
+    word = (word * HASH_3) & MASK
+    result: Tensor = ((word >> 9).to(dtype) + 0.5) * 2.0**-23
+    return result.view(shape)
 
 
 def gumbel(
@@ -83,7 +84,7 @@ def gumbel(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Return standard Gumbel noise, ``-log(-log(u))``, between -2.82 and 16.7.
+    """Return standard Gumbel noise, ``-log(-log(u))``, between -2.82 and 16.64.
 
     Args:
         shape: Shape of the result.

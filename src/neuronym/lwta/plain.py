@@ -61,8 +61,9 @@ def winner_dtype(competitors: int) -> torch.dtype:
 def _noisy(blocks: Tensor, z: Tensor, rule: Rule) -> Tensor:
     if rule.key is None:
         return blocks
-    noise = gumbel(tuple(z.shape), key=rule.key, dtype=blocks.dtype, device=z.device)
-    return blocks + to_blocks(noise, rule.competitors, rule.axis)
+    channels_last = (*z.shape[: rule.axis], *z.shape[rule.axis + 1 :], z.shape[rule.axis])
+    noise = gumbel(channels_last, key=rule.key, dtype=blocks.dtype, device=z.device)
+    return blocks + to_blocks(noise.movedim(-1, rule.axis), rule.competitors, rule.axis)
 
 
 def _divergence(blocks: Tensor, axis: int) -> Tensor:
