@@ -211,7 +211,8 @@ def open_store(folder: str | Path, identity: Identity | None = None) -> Store:
         raise UnreadableError(f"{str(folder)!r} is not a finished store: no readable {INDEX}")
     if index["schema"] > SCHEMA:
         raise UnreadableError(
-            f"store {str(folder)!r} has schema {index['schema']}: update neuronym"
+            f"store {str(folder)!r} has schema {index['schema']}; this version reads up to "
+            f"{SCHEMA}: update neuronym"
         )
     if identity is not None:
         different = differences(index["identity"], _plain(identity))
