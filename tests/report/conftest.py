@@ -80,6 +80,10 @@ class Visit:
         """Names on the cards of the gallery, in order."""
         return self.page.locator("#gallery .caption strong").all_inner_texts()
 
+    def wait_for(self, selector: str, text: str) -> None:
+        """Wait until something visible holds ``text``."""
+        self.page.locator(selector, has_text=text).first.wait_for()
+
     def overflow(self) -> int:
         """How many pixels the page is wider than its window."""
         return int(

@@ -125,7 +125,15 @@ def test_number(value: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("share", "text"),
-    [(0.125, "12.5"), (0.1, "10.0"), (0.0004, "<0.1"), (0.99999, ">99.9"), (1, "100"), (0, "0")],
+    [
+        (0.125, "12.5"),
+        (0.0625, "6.3"),
+        (0.1, "10.0"),
+        (0.0004, "<0.1"),
+        (0.99999, ">99.9"),
+        (1, "100"),
+        (0, "0"),
+    ],
 )
 def test_percent(share: float, text: str) -> None:
     assert percent(share) == f"{text}\u00a0%"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Literal
 
 from neuronym.results import Explanation, Winner
@@ -122,9 +123,9 @@ def decimals(explanation: Explanation) -> int:
 
 def signed(value: float, places: int) -> str:
     """Format with a sign and fixed decimals: ``+2.10``, ``−0.60``; zero has no sign."""
-    text = f"{abs(value):.{places}f}"
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else ("+∞" if value > 0 else f"{MINUS}∞")
+    text = f"{_rounded(abs(value), places):f}"
     if float(text) == 0.0:
         return text
     return ("+" if value > 0 else MINUS) + text
@@ -145,7 +146,7 @@ def number(value: float, digits: int = 3) -> str:
     if exponent < -4 or exponent > 8:
         mantissa, power = f"{value:.{digits - 1}e}".split("e")
         return f"{mantissa}e{int(power)}".replace("-", MINUS)
-    return f"{value:,.{max(0, digits - 1 - exponent)}f}".replace("-", MINUS)
+    return f"{_rounded(value, max(0, digits - 1 - exponent)):,f}".replace("-", MINUS)
 
 
 def percent(share: float) -> str:
@@ -157,7 +158,7 @@ def percent(share: float) -> str:
         return f"<0.1{SPACE}%"
     if 99.95 <= value < 100:
         return f">99.9{SPACE}%"
-    text = f"{value:.0f}" if value in (0, 100) else f"{value:.1f}"
+    text = f"{value:.0f}" if value in (0, 100) else f"{_rounded(value, 1):f}"
     return text.replace("-", MINUS) + f"{SPACE}%"
 
 
@@ -177,6 +178,11 @@ def duration(seconds: float) -> str:
         return f"{whole // 60}{SPACE}min {whole % 60}{SPACE}s"
     minutes = round(seconds / 60)
     return f"{minutes // 60}{SPACE}h {minutes % 60}{SPACE}min"
+
+
+def _rounded(value: float, places: int) -> Decimal:
+    """Round to decimals, ties away from zero, as the page's script does."""
+    return Decimal(float(value)).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
 
 
 def _lead(explanation: Explanation) -> tuple[Part, ...]:

@@ -200,4 +200,8 @@ startTheme();
 startKeyboard();
 drawMaps();
 addEventListener("hashchange", route);
-route();
+try {
+  route();
+} finally {
+  document.documentElement.classList.remove("starting");
+}

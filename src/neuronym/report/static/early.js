@@ -3,6 +3,7 @@
   "use strict";
   var root = document.documentElement;
   root.classList.add("js");
+  if (location.hash) root.classList.add("starting"); // another part than the first is wanted
   try {
     var theme = localStorage.getItem("neuronym-theme");
     if (theme === "light" || theme === "dark") root.dataset.theme = theme;

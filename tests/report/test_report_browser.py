@@ -1,0 +1,515 @@
+"""The page in a real browser, opened from disk with the network off."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from neuronym.report import ExplainedImage, ReportOptions, sentence, write_report
+from neuronym.report.plain import number, percent
+from neuronym.results import Atlas, Unit
+from report.conftest import Visitor
+from report.helpers import STATIC
+from report.synthetic import make_atlas, make_explanation
+
+pytestmark = pytest.mark.browser
+HOSTILE = "<script>alert(1)</script></script><img src=x onerror=alert(2)>"
+
+
+def has(row: Unit, text: str) -> bool:
+    return any(text in name for name in (row.name or f"unit {row.unit}", *row.runner_up_names))
+
+
+def where(link: str) -> str:
+    site, unit = link.removeprefix("#unit=").rsplit("/", 1)
+    return f"{site}, unit {unit}, "
+
+
+def test_opens_on_the_overview(index: Path, visit: Visitor) -> None:
+    page = visit(index).page
+    assert page.title() == "The neurons of scenes-mlp"
+    assert page.locator(".view:visible").evaluate_all("all => all.map(v => v.id)") == [
+        "view-overview"
+    ]
+    assert page.locator("#view-overview .card").count() == 8
+    assert page.evaluate("document.fonts.check('16px Inter')")
+    assert page.evaluate("getComputedStyle(document.body).fontFamily").startswith("Inter")
+
+
+def test_pictures_are_drawn(index: Path, visit: Visitor) -> None:
+    page = visit(index).page
+    page.wait_for_function(
+        "[...document.querySelectorAll('#view-overview .mosaic img')].slice(0, 5)"
+        ".every(image => image.complete && image.naturalWidth > 0)"
+    )
+
+
+def test_search_as_you_type_looks_through_names_and_runners_up(
+    index: Path, atlas: Atlas, visit: Visitor
+) -> None:
+    seen = visit(index, "#neurons")
+    page = seen.page
+    page.locator("#f-q").press_sequentially("azu")
+    expected = [row for row in atlas if has(row, "azu")]
+    assert len(expected) > 3
+    assert seen.cards() == ["blue"] * len(expected)
+    assert page.locator("#count").inner_text() == f"{len(expected)} of 136 neurons"
+    assert page.locator("#gallery .other").first.inner_text() == "runner-up: azure"
+    assert page.locator("#gallery mark").first.inner_text() == "azu"
+    page.locator("#f-q").fill("BLUE denim")
+    assert len(seen.cards()) == len(expected)
+    page.locator("#f-q").fill("no such word")
+    assert "No neuron fits" in page.locator("#count").inner_text()
+    page.keyboard.press("Escape")
+    assert page.locator("#count").inner_text() == "136 neurons"
+
+
+def test_filters_by_site_score_and_name(index: Path, atlas: Atlas, visit: Visitor) -> None:
+    page = visit(index, "#neurons").page
+    count = page.locator("#count")
+    page.locator("#f-site").select_option("blocks.2.act")
+    assert count.inner_text() == "40 of 136 neurons"
+    assert set(page.locator("#gallery .where").all_inner_texts()[:1]) < {
+        f"blocks.2.act · unit {row.unit}" for row in atlas.of_site("blocks.2.act")
+    }
+    page.locator("#f-show").select_option("silent")
+    silent = [row for row in atlas.of_site("blocks.2.act") if row.firing_rate == 0]
+    assert silent
+    assert count.inner_text() == f"{len(silent)} of 136 neurons"
+    page.locator("#f-clear").click()
+    assert count.inner_text() == "136 neurons"
+    assert page.locator("#f-site").input_value() == ""
+    scores = [row.score for row in atlas if row.score is not None]
+    low = min(scores) + 0.6 * (max(scores) - min(scores))
+    page.locator("#f-low").fill("60")
+    above = sum(score >= low for score in scores)
+    assert 3 < above < len(scores)
+    assert count.inner_text() == f"{above} of 136 neurons"
+    assert page.locator("#f-span").inner_text() == f"{number(low)} to {number(max(scores))}"
+    page.locator("#f-high").fill("20")
+    assert page.locator("#f-high").input_value() == "60"
+
+
+def test_filters_by_truth(index: Path, visit: Visitor) -> None:
+    page = visit(index, "#neurons?show=right").page
+    right = int(page.locator("#count").inner_text().split()[0])
+    page.locator("#f-show").select_option("wrong")
+    wrong = int(page.locator("#count").inner_text().split()[0])
+    assert right > wrong > 0
+    assert set(page.locator("#gallery .badge").all_inner_texts()) == {"name not right"}
+
+
+@pytest.mark.parametrize(
+    ("order", "key"),
+    [
+        ("score", lambda row: -(row.score if row.score is not None else -9)),
+        ("weak", lambda row: row.score if row.score is not None else 9),
+        ("fire", lambda row: -row.firing_rate),
+        ("rare", lambda row: row.firing_rate),
+        ("site", lambda row: 0),
+    ],
+)
+def test_sorting(index: Path, atlas: Atlas, visit: Visitor, order: str, key: object) -> None:
+    page = visit(index, "#neurons").page
+    page.locator("#f-sort").select_option(order)
+    expected = sorted(atlas, key=key)[:48]  # type: ignore[arg-type]
+    links = page.locator("#gallery .card").evaluate_all("all => all.map(a => a.hash.slice(6))")
+    assert links == [row.key for row in expected]
+
+
+def test_sorting_by_name(index: Path, atlas: Atlas, visit: Visitor) -> None:
+    names = visit(index, "#neurons?sort=name").cards()
+    assert names == sorted(str(row.name) for row in atlas if row.name)[:48]
+
+
+def test_pages_of_the_gallery(index: Path, visit: Visitor) -> None:
+    seen = visit(index, "#neurons?sort=site")
+    page = seen.page
+    assert page.locator("#p-prev").is_disabled()
+    first = seen.cards()
+    page.locator("#p-next").click()
+    assert page.locator("#p-where").inner_text() == "Page 2 of 3"
+    assert "page=2" in page.evaluate("location.hash")
+    page.locator("#p-next").click()
+    assert len(seen.cards()) == 136 - 96
+    assert page.locator("#p-next").is_disabled()
+    page.reload()
+    assert len(seen.cards()) == 136 - 96
+    page.locator("#f-q").fill("red")
+    page.locator("#f-q").fill("")
+    assert seen.cards() == first
+
+
+def test_a_deep_link_shows_one_neuron(index: Path, atlas: Atlas, visit: Visitor) -> None:
+    row = next(row for row in atlas if row.name and row.unit > 10 and len(row.top_images) > 5)
+    page = visit(index, f"#unit={row.key}").page
+    view = page.locator("#view-unit")
+    text = view.inner_text()
+    assert view.locator("h1").inner_text() == row.name
+    assert page.title() == f"{row.name} · The neurons of scenes-mlp"
+    assert f"{row.site}, unit {row.unit}, block {row.block} of 8 competitors" in text
+    assert number(row.score or 0) in text
+    assert f"Fires on\n{percent(row.firing_rate)} of the images" in text
+    assert view.locator(".tops img").count() == len(row.top_images)
+    shown = view.locator(".tops .n").all_inner_texts()
+    assert shown == [number(value) for value in row.top_activations]
+    names = view.locator(".names th").all_inner_texts()
+    assert names == [row.name, *row.runner_up_names]
+
+
+def test_rivals_stand_side_by_side_with_their_shares(
+    index: Path, atlas: Atlas, visit: Visitor
+) -> None:
+    row = atlas.units[12]
+    seen = visit(index, "#unit=head.lwta/12")
+    page = seen.page
+    rivals = [other for other in atlas if other.site == row.site and other.block == row.block]
+    expected = sorted((other.win_rate or 0 for other in rivals), reverse=True)
+    shown = page.locator(".rivals .wins .n").all_inner_texts()
+    assert shown == [percent(value) for value in expected]
+    assert sum(expected) == pytest.approx(1)
+    assert "unit 12 (this one)" in page.locator(".rivals [aria-current=true]").inner_text()
+    tops = page.locator(".rivals li").evaluate_all("all => all.map(l => l.offsetTop)")
+    assert len(tops) == 8
+    assert len(set(tops)) == 1
+    other = page.locator(".rivals a:not([aria-current])").first
+    target = other.get_attribute("href")
+    other.click()
+    seen.wait_for("#view-unit .lede", where(str(target)))
+    assert page.locator(".rivals [aria-current=true]").get_attribute("href") == target
+
+
+def test_a_dense_unit_has_no_rivals(index: Path, visit: Visitor) -> None:
+    text = visit(index, "#unit=blocks.2.act/3").page.locator("#view-unit").inner_text()
+    assert "blocks.2.act is dense: its units do not compete." in text
+    assert "rivals" not in text
+
+
+def test_a_silent_unit(index: Path, atlas: Atlas, visit: Visitor) -> None:
+    row = next(row for row in atlas if row.name is None)
+    view = visit(index, f"#unit={row.key}").page.locator("#view-unit")
+    assert view.locator("h1").inner_text() == "no name"
+    assert "No image made this unit fire." in view.inner_text()
+    assert view.locator("#u-names").count() == 0
+
+
+@pytest.mark.parametrize("key", ["head.lwta/9999", "nowhere/1", "%3Cimg src=x%3E", "%E0%A4%A"])
+def test_a_link_to_no_unit_says_so(index: Path, visit: Visitor, key: str) -> None:
+    page = visit(index, f"#unit={key}").page
+    assert page.locator("#view-unit h1").inner_text() == "No such neuron"
+    assert page.locator("#view-unit img").count() == 0
+
+
+def test_an_unknown_address_shows_the_overview(index: Path, visit: Visitor) -> None:
+    assert visit(index, "#nonsense").page.locator("#view-overview").is_visible()
+    page = visit(index, "#neurons?sort=x&page=-3&low=abc&site=none").page
+    assert page.locator("#count").inner_text() == "136 neurons"
+
+
+def test_back_returns_to_the_same_place(index: Path, visit: Visitor) -> None:
+    page = visit(index, "#neurons?q=red").page
+    before = page.locator("#count").inner_text()
+    page.mouse.wheel(0, 500)
+    page.wait_for_function("scrollY > 200")
+    place = page.evaluate("scrollY")
+    page.locator("#gallery .card").nth(9).click()
+    page.locator("#view-unit .hero").wait_for()
+    assert page.evaluate("scrollY") == 0
+    page.go_back()
+    page.locator("#gallery").wait_for()
+    assert page.locator("#count").inner_text() == before
+    assert page.locator("#f-q").input_value() == "red"
+    page.wait_for_function(f"Math.abs(scrollY - {place}) < 80")
+
+
+def test_next_follows_the_gallery(index: Path, visit: Visitor) -> None:
+    seen = visit(index, "#neurons?q=red")
+    page = seen.page
+    links = page.locator("#gallery .card").evaluate_all("all => all.map(a => a.hash)")
+    page.locator("#gallery .card").first.click()
+    seen.wait_for("#view-unit .lede", where(links[0]))
+    page.locator("#u-next").click()
+    seen.wait_for("#view-unit .lede", where(links[1]))
+    page.keyboard.press("ArrowRight")
+    seen.wait_for("#view-unit .lede", where(links[2]))
+    page.keyboard.press("ArrowLeft")
+    seen.wait_for("#view-unit .lede", where(links[1]))
+    page.locator("#u-back").click()
+    page.locator("#f-q").wait_for()
+    assert page.locator("#f-q").input_value() == "red"
+
+
+def test_the_map_of_blocks(index: Path, atlas: Atlas, visit: Visitor) -> None:
+    page = visit(index).page
+    cells = page.locator("#maps .map rect")
+    assert cells.count() == 96
+    never = sum(row.win_rate == 0 for row in atlas.of_site("head.lwta"))
+    assert page.locator("#maps .never").count() == never > 0
+    assert f"{never} units never won" in str(page.locator(".map").get_attribute("aria-label"))
+    cell = page.locator("#maps .won").first
+    cell.scroll_into_view_if_needed()
+    cell.hover()
+    assert re.search(r"unit \d+ · block \d+ · wins [\d.]+", page.locator(".tell").inner_text())
+    cell.click()
+    page.locator("#view-unit .hero").wait_for()
+
+
+def test_explained_images(index: Path, visit: Visitor) -> None:
+    page = visit(index, "#explained").page
+    articles = page.locator("article.explained")
+    assert articles.count() == 3
+    assert "Predicted red circle" in articles.first.locator(".sentence").inner_text()
+    assert articles.nth(1).locator(".note").last.inner_text().startswith("The terms add up to the")
+    images = articles.locator("img").evaluate_all("all => all.map(i => [i.width, i.height])")
+    assert all(width > 100 and width == height for width, height in images)
+    link = articles.first.locator(".chart a").first
+    name = link.inner_text()
+    link.click()
+    page.locator("#view-unit .hero").wait_for()
+    assert page.locator("#view-unit h1").inner_text() == name
+    page.goto(index.as_uri() + "#explained=3")
+    articles.nth(2).wait_for()
+    top = articles.nth(2).evaluate("a => a.getBoundingClientRect().top")
+    assert -5 <= top < 400
+
+
+def test_bars_of_contributions_start_at_zero(index: Path, visit: Visitor) -> None:
+    page = visit(index, "#explained").page
+    for row in page.locator("article.explained").first.locator(".chart tbody tr").all():
+        zero, fill = (row.locator(f"rect.{kind}").bounding_box() for kind in ("zero", "fill"))
+        assert zero
+        assert fill
+        value = row.locator("td").last.inner_text()
+        edge = fill["x"] + fill["width"] if value.startswith("−") else fill["x"]
+        assert edge == pytest.approx(zero["x"], abs=1.5)
+
+
+def test_hostile_names_are_harmless(atlas: Atlas, tmp_path: Path, visit: Visitor) -> None:
+    units = tuple(
+        replace(row, name=HOSTILE, runner_up_names=(HOSTILE,), runner_up_scores=(0.1,))
+        for row in atlas.units
+    )
+    images = {key: replace(image, label=HOSTILE) for key, image in atlas.images.items()}
+    made = make_explanation(atlas)
+    target = replace(made.target, name=HOSTILE)
+    winners = tuple(replace(row, name=HOSTILE) for row in made.winners)
+    made = replace(made, image=HOSTILE, target=target, predictions=(target,), winners=winners)
+    hostile = replace(atlas, units=units, images=images, provenance={"model": HOSTILE})
+    index = write_report(
+        hostile, tmp_path / "out", explanations=[ExplainedImage(made, None, HOSTILE)]
+    )
+    for hash_ in ("", "#neurons?q=script", "#unit=head.lwta/12", "#explained"):
+        page = visit(index, hash_).page
+        page.wait_for_timeout(50)
+        assert page.locator("img[onerror]").count() == 0
+        assert page.locator("script").count() == 3
+        assert HOSTILE in page.locator(".view:visible").inner_text()
+    assert HOSTILE in sentence(made)
+
+
+def test_injected_script_would_be_blocked(index: Path, tmp_path: Path, visit: Visitor) -> None:
+    """The policy stands on its own: even a script inside the file does not run."""
+    text = index.read_text(encoding="utf-8")
+    spoilt = tmp_path / "spoilt.html"
+    attack = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+    spoilt.write_text(text.replace("<main", attack + "<main", 1), encoding="utf-8")
+    seen = visit(spoilt)
+    seen.page.wait_for_timeout(100)
+    assert seen.page.title() == "The neurons of scenes-mlp"
+    blocked = [line for line in seen.complaints if "Content Security Policy" in line]
+    assert len(blocked) >= 2
+    seen.complaints.clear()
+
+
+def test_themes(index: Path, visit: Visitor) -> None:
+    background = "getComputedStyle(document.body).backgroundColor"
+    light = visit(index).page
+    dark = visit(index, scheme="dark").page
+    bright, dim = light.evaluate(background), dark.evaluate(background)
+    assert bright == "rgb(250, 249, 247)"
+    assert dim == "rgb(16, 19, 23)"
+    button = dark.locator("#theme")
+    assert button.get_attribute("aria-pressed") == "true"
+    button.click()
+    assert dark.evaluate(background) == bright
+    assert button.get_attribute("aria-pressed") == "false"
+    dark.reload()
+    assert dark.evaluate(background) == bright
+
+
+@pytest.mark.parametrize("hash_", ["", "#neurons", "#unit=head.lwta/12", "#explained"])
+@pytest.mark.parametrize("width", [360, 768])
+def test_narrow_windows_do_not_scroll_sideways(
+    index: Path, visit: Visitor, hash_: str, width: int
+) -> None:
+    seen = visit(index, hash_, width=width)
+    assert seen.overflow() == 0
+    outside = seen.page.evaluate(
+        "[...document.querySelectorAll('.view.current :is(h1, h2, p, a, th, td, img, svg, input)')]"
+        ".filter(e => !e.closest('.scroll, .jump, .unseen') && e.getClientRects().length)"
+        ".filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML)"
+    )
+    assert outside == []
+
+
+def test_long_names_stay_inside(atlas: Atlas, tmp_path: Path, visit: Visitor) -> None:
+    name = "Donaudampfschifffahrtsgesellschaft" * 6
+    units = tuple(replace(row, name=name) for row in atlas.units)
+    made = make_explanation(atlas)
+    winners = tuple(replace(row, name=name) for row in made.winners)
+    target = replace(made.target, name=name)
+    made = replace(made, winners=winners, target=target, predictions=(target,))
+    index = write_report(replace(atlas, units=units), tmp_path / "o", explanations=[made])
+    for hash_ in ("", "#neurons", "#unit=head.lwta/1", "#explained"):
+        assert visit(index, hash_, width=360).overflow() == 0
+
+
+def test_the_keyboard_reaches_everything(index: Path, visit: Visitor) -> None:
+    page = visit(index).page
+    active = "document.activeElement"
+    page.keyboard.press("Tab")
+    assert page.evaluate(f"{active}.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate(f"{active}.id") == "main"
+    page.keyboard.press("/")
+    page.wait_for_function(f"{active}.id === 'f-q'")
+    page.keyboard.type("blue")
+    reached = []
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate(f"{active}.id || {active}.className"))
+        outline = page.evaluate(f"getComputedStyle({active}).outlineStyle")
+        assert outline == "solid", reached[-1]
+    assert reached[:6] == ["f-site", "f-show", "f-sort", "f-low", "f-high", "f-clear"]
+    assert reached[6:] == ["card", "card"]
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"{active}.id === 'title-unit'")
+
+
+def test_a_slider_moves_by_keys(index: Path, visit: Visitor) -> None:
+    page = visit(index, "#neurons").page
+    page.locator("#f-low").focus()
+    for _ in range(30):
+        page.keyboard.press("ArrowRight")
+    assert page.locator("#f-low").input_value() == "30"
+    assert "of 136 neurons" in page.locator("#count").inner_text()
+    assert "low=30" in page.evaluate("location.hash")
+
+
+def test_everything_has_a_name_for_those_who_cannot_see(index: Path, visit: Visitor) -> None:
+    for hash_ in ("", "#neurons", "#unit=head.lwta/12", "#explained"):
+        page = visit(index, hash_).page
+        nameless = page.evaluate(
+            "[...document.querySelectorAll('a, button, input, select')]"
+            ".filter(e => e.getClientRects().length)"
+            ".filter(e => !(e.getAttribute('aria-label') || e.textContent.trim()"
+            " || (e.labels && e.labels.length))).map(e => e.outerHTML)"
+        )
+        assert nameless == []
+        assert page.locator("img:not([alt])").count() == 0
+        assert page.locator("h1:visible").count() == 1
+        twice = page.evaluate(
+            "[...document.querySelectorAll('[id]')].map(e => e.id)"
+            ".filter((id, i, all) => all.indexOf(id) !== i)"
+        )
+        assert twice == []
+    alts = visit(index, "#unit=head.lwta/12").page.locator(".tops img")
+    assert str(alts.first.get_attribute("alt")).startswith("Image 1 of the 9 that excite it most: ")
+
+
+def test_pictures_keep_their_places(index: Path, visit: Visitor) -> None:
+    """Boxes have their size whether or not the picture has come."""
+    page = visit(index, "#unit=head.lwta/12").page
+    boxes = "[...document.querySelectorAll('.view.current img')].map(i => [i.width, i.height])"
+    before = page.evaluate(boxes)
+    assert len(before) > 20
+    page.evaluate("document.querySelectorAll('img').forEach(i => { i.src = 'data:,' })")
+    assert page.evaluate(boxes) == before
+
+
+@pytest.mark.parametrize("hash_", ["", "#neurons", "#unit=head.lwta/12", "#explained"])
+def test_nothing_moves_while_the_page_comes(index: Path, visit: Visitor, hash_: str) -> None:
+    page = visit(index, hash_).page
+    page.wait_for_timeout(200)
+    moved = page.evaluate(
+        "new Promise(done => { new PerformanceObserver(list => done(list.getEntries().map("
+        "e => e.value))).observe({type: 'layout-shift', buffered: true});"
+        " setTimeout(() => done([]), 200) })"
+    )
+    # What remains is a pixel of text when the typeface has been decoded; 0.1 is called good.
+    assert sum(moved) < 0.002
+
+
+def test_numbers_agree_with_the_command_line(browser: object, visit: Visitor, index: Path) -> None:
+    """The page's script and Python format numbers alike."""
+    source = (STATIC / "base.js").read_text(encoding="utf-8").split("const data =")[0]
+    page = visit(index).page
+    values = [
+        0.41234,
+        -5.314,
+        0.99999,
+        1536,
+        123456.7,
+        1.234e-4,
+        1.23e-5,
+        -1.5e12,
+        0,
+        9.996,
+        0.0625,
+        2.125,
+    ]
+    shares = [0, 1, 0.125, 0.1, 0.0004, 0.99999, 0.33333, 0.9994, 0.0625]
+    made = page.evaluate(
+        f"([values, shares]) => {{ {source} return [values.map(v => number(v)),"
+        " shares.map(v => percent(v))] }",
+        [values, shares],
+    )
+    assert made == [[number(value) for value in values], [percent(share) for share in shares]]
+
+
+def test_printing(index: Path, visit: Visitor) -> None:
+    page = visit(index, scheme="dark").page
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert not page.locator("header.bar").is_visible()
+    assert page.pdf().startswith(b"%PDF")
+
+
+def test_without_scripts_the_overview_and_explanations_can_be_read(
+    index: Path, browser: object
+) -> None:
+    context = browser.new_context(java_script_enabled=False)  # type: ignore[attr-defined]
+    page = context.new_page()
+    page.goto(index.as_uri())
+    assert page.locator("#view-overview").is_visible()
+    assert page.locator("article.explained").count() == 3
+    assert page.locator("article.explained").first.is_visible()
+    assert page.get_by_text("The gallery needs JavaScript").is_visible()
+    context.close()
+
+
+def test_five_thousand_units(tmp_path: Path, visit: Visitor) -> None:
+    atlas = make_atlas(tmp_path / "a", competitive=4800, dense=200, competitors=24, count=200)
+    index = write_report(atlas, tmp_path / "out", options=ReportOptions(top_images=9))
+    seen = visit(index, "#neurons")
+    page = seen.page
+    assert page.locator("#count").inner_text() == "5,000 neurons"
+    assert page.locator("#p-where").inner_text() == "Page 1 of 105"
+    assert page.locator("#gallery .card").count() == 48
+    expected = sum(has(row, "zebra") for row in atlas)
+    page.locator("#f-q").press_sequentially("zebra")
+    assert page.locator("#count").inner_text() == f"{expected:,} of 5,000 neurons"
+    page.locator("#f-clear").click()
+    page.locator("#f-sort").select_option("site")
+    page.locator("#f-site").select_option("blocks.2.act")
+    assert page.locator("#gallery .where").first.inner_text() == "blocks.2.act · unit 0"
+    page.goto(index.as_uri() + "#unit=head.lwta/4799")
+    page.locator("#view-unit .hero").wait_for()
+    assert page.locator(".rivals li").count() == 24
+    page.goto(index.as_uri() + "#overview")
+    page.locator("#view-overview").wait_for()
+    assert page.locator("#maps").is_hidden()  # a map of 4,800 squares would help nobody
+    assert seen.overflow() == 0
