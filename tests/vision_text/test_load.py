@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -58,6 +59,21 @@ def test_unknown_backend(spec: str) -> None:
 def test_near_miss_is_named() -> None:
     with pytest.raises(UnknownNameError, match=r"Did you mean 'pocket'\?"):
         vision_text.load("pokcet")
+
+
+@pytest.mark.parametrize(
+    ("spec", "variant"),
+    [("pocket", "efficientnet_lite0"), ("pocket:efficientnet_lite2", "efficientnet_lite2")],
+)
+def test_pocket_variants(spec: str, variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_pocket(*given: object, **options: object) -> tuple[object, ...]:
+        return (*given, options)
+
+    module = ModuleType("neuronym.vision_text.pocket")
+    module.load_pocket = load_pocket  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    loaded = vision_text.load(spec, device="cpu", batch_size=5)
+    assert loaded == (variant, {"device": "cpu", "batch_size": 5})
 
 
 @pytest.mark.parametrize("spec", ["open_clip", "open_clip:", "hf", "hf:"])
