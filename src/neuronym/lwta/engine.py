@@ -52,10 +52,16 @@ def run(z: Tensor, rule: Rule) -> Outcome:
     if z.dtype in (torch.bfloat16, torch.float16) and z.device.type == "cpu":
         wide = run(z.float(), rule)
         return wide._replace(y=wide.y.to(z.dtype))
-    path: Any = plain
-    if fused.supports(z, rule):
-        path = fused
-        z = fused.dense(z, rule.axis)
+    if not fused.supports(z, rule):
+        return _run(z, rule, plain)
+    readable = fused.dense(z, rule.axis)
+    outcome = _run(readable, rule, fused)
+    if readable is not z and z.is_contiguous():
+        return outcome._replace(y=outcome.y.contiguous())
+    return outcome
+
+
+def _run(z: Tensor, rule: Rule, path: Any) -> Outcome:
     if torch.is_grad_enabled() and z.requires_grad:
         return Outcome(*_Compete.apply(z, rule, path))
     outcome: Outcome = path.forward(z, rule)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from typing import Any
 
@@ -21,6 +22,7 @@ __all__ = ["available", "backward", "dense", "forward", "supports"]
 MOST_COMPETITORS = 256
 MOST_ELEMENTS = 2**31 - 1
 TASK_ELEMENTS = 4096  # with its scratch, a task stays in the caches of one core
+LEAST_PLANE = 64  # positions below which planes are copied to rows
 SHARE = 16384  # elements below which another thread costs more than it helps
 
 
@@ -63,8 +65,16 @@ def _rows(z: Tensor, axis: int) -> bool:
 
 
 def dense(z: Tensor, axis: int) -> Tensor:
-    """Return ``z`` if a kernel can read its memory as it lies, else a contiguous copy."""
-    return z if z.is_contiguous() or _rows(z, axis) else z.contiguous()
+    """Return ``z`` if a kernel can read its memory as it lies and fast, else a dense copy.
+
+    Planes of few positions are too short for vector loops; they are copied to rows.
+    """
+    if _rows(z, axis):
+        return z
+    if math.prod(z.shape[axis + 1 :]) < LEAST_PLANE:
+        rows: Tensor = z.movedim(axis, -1).contiguous().movedim(-1, axis)
+        return rows
+    return z.contiguous()
 
 
 def _factors(number: int) -> list[int]:
@@ -98,9 +108,7 @@ def _job(z: Tensor, rule: Rule) -> tuple[str, npt.NDArray[np.int64]]:
         job[slots.ROUNDS] = len(factors)
         job[slots.FACTORS : slots.FACTORS + len(factors)] = factors
         return "rows", job
-    plane = 1
-    for size in z.shape[rule.axis + 1 :]:
-        plane *= size
+    plane = math.prod(z.shape[rule.axis + 1 :])
     step = min(plane, max(64, TASK_ELEMENTS // rule.competitors // 16 * 16))
     job[slots.BLOCKS] = elements // plane // rule.competitors
     job[slots.PLANE], job[slots.STEP] = plane, step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -60,10 +61,7 @@ class Competition:
     @property
     def positions(self) -> int:
         """Positions per entry of the first dimension: tokens, or pixels of the map."""
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count // max(1, self.batch * self.shape[self.channel_dim])
+        return math.prod(self.shape) // max(1, self.batch * self.shape[self.channel_dim])
 
     @property
     def winners(self) -> Tensor:

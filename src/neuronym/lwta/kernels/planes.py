@@ -47,6 +47,18 @@ from neuronym.lwta.kernels.vector import (
     u4,
 )
 
+# Units are read from a flat array: unit u of a task begins at ``start + u * stride`` and has
+# ``count`` positions; the three numbers travel as ``span``. (A slice of a two-dimensional array
+# would hide from the compiler that neighbours are neighbours.)
+
+
+@njit(**CALL)
+def unit(flat, span, u):
+    """Return the positions of one unit."""
+    start, stride, count = span
+    first = start + u * stride
+    return flat[first : first + count]
+
 
 @njit(**CALL)
 def keep_better(values, best, places, competitor):
@@ -59,38 +71,32 @@ def keep_better(values, best, places, competitor):
 
 
 @njit(**CALL)
-def find_best(z, best, places):
-    """Find the largest of (competitors, positions) and its place, at every position."""
-    copy(z[0], best)
+def find_best(flat, span, competitors, best, places):
+    """Find the largest competitor and its place, at every position."""
+    copy(unit(flat, span, 0), best)
     fill(places, i4(0))
-    for u in range(1, z.shape[0]):
-        keep_better(z[u], best, places, u)
+    for u in range(1, competitors):
+        keep_better(unit(flat, span, u), best, places, u)
 
 
 @njit(**CALL)
-def pass_winners(values, out, places):
+def pass_winners(values, out, span, competitors, places):
     """Copy the winners' values and zero the rest."""
-    for u in range(values.shape[0]):
-        source, target = values[u], out[u]
+    for u in range(competitors):
+        source, target = unit(values, span, u), unit(out, span, u)
         for p in range(source.size):
             value = source[p]
             target[p] = value if places[p] == u else f4(0.0)
 
 
 @njit(**CALL)
-def noisy_planes(z, noisy, start, channels, words):
-    """Add noise to (competitors, positions)."""
-    for u in range(z.shape[0]):
-        add_noise(z[u], noisy[u], u4(start + u), u4(channels), words)
-
-
-@njit(**CALL)
-def softmax_sums(z, largest, sums, means):
+def softmax_sums(flat, span, competitors, state):
     """Sum of ``exp(z − max)`` and its mean of ``z − max``, at every position."""
+    largest, sums, means, _ = state
     fill(sums, f4(0.0))
     fill(means, f4(0.0))
-    for u in range(z.shape[0]):
-        source = z[u]
+    for u in range(competitors):
+        source = unit(flat, span, u)
         for p in range(source.size):
             shifted = source[p] - largest[p]
             weight = exp(shifted)
@@ -113,59 +119,81 @@ def total_kl(sums, means, competitors):
 
 
 @njit(**CALL)
-def sample_gradient(z, grad, out, noisy, state, inverse):
-    """out += soft / τ · (a − Σ soft a) with a = grad · z; ``noisy`` is overwritten."""
-    largest, sums, means, places = state
-    for u in range(z.shape[0]):
-        source = noisy[u]
-        for p in range(source.size):
-            value = source[p]
-            largest[p] = value if places[p] == u else largest[p]
+def weigh(noisy, pull, state, inverse):
+    """One competitor's share of the softmax, left in ``noisy``, and of its sums."""
+    largest, sums, means, _ = state
+    for p in range(noisy.size):
+        weight = exp((noisy[p] - largest[p]) * inverse)
+        noisy[p] = weight
+        sums[p] += weight
+        means[p] += weight * pull[p]
+
+
+@njit(**CALL)
+def noisy_largest(z, span, noise, state, competitors):
+    """Add the noise, and find its largest: the value of the winner that is known."""
+    noisy_flat, noisy_span, index, channels, words = noise
+    largest, _, _, places = state
+    for u in range(competitors):
+        noisy = unit(noisy_flat, noisy_span, u)
+        add_noise(unit(z, span, u), noisy, u4(index + u), u4(channels), words)
+        for p in range(noisy.size):
+            value, before = noisy[p], largest[p]
+            largest[p] = value if places[p] == u else before
+
+
+@njit(**CALL)
+def sample_gradient(z, grad, out, span, noise, state):
+    """out += soft / τ · (a − Σ soft a) with a = grad · z."""
+    (noisy_flat, noisy_span), pull, competitors, inverse = noise
+    _, sums, means, _ = state
     fill(sums, f4(0.0))
     fill(means, f4(0.0))
-    for u in range(z.shape[0]):
-        source, values, upstream = noisy[u], z[u], grad[u]
-        for p in range(source.size):
-            weight = exp((source[p] - largest[p]) * inverse)
-            source[p] = weight
-            sums[p] += weight
-            means[p] += weight * upstream[p] * values[p]
+    for u in range(competitors):
+        values, upstream = unit(z, span, u), unit(grad, span, u)
+        for p in range(values.size):
+            pull[p] = upstream[p] * values[p]
+        weigh(unit(noisy_flat, noisy_span, u), pull, state, inverse)
     for p in range(sums.size):
         scale = f4(1.0) / sums[p]
         means[p] = means[p] * scale
         sums[p] = scale * inverse
-    for u in range(z.shape[0]):
-        weights, values, upstream, target = noisy[u], z[u], grad[u], out[u]
+    for u in range(competitors):
+        weights, target = unit(noisy_flat, noisy_span, u), unit(out, span, u)
+        values, upstream = unit(z, span, u), unit(grad, span, u)
         for p in range(weights.size):
-            pull = upstream[p] * values[p] - means[p]
-            target[p] += weights[p] * sums[p] * pull
+            weights[p] *= sums[p] * (upstream[p] * values[p] - means[p])
+        for p in range(weights.size):
+            target[p] += weights[p]
 
 
 @njit(**CALL)
-def kl_gradient(z, out, state, grad_kl):
+def kl_gradient(z, out, span, competitors, state, grad_kl):
     """out += grad_kl · q · (z − max − mean), with sums and means of softmax_sums."""
     largest, sums, means, _ = state
     for p in range(sums.size):
         sums[p] = grad_kl / sums[p]
         means[p] = means[p] + largest[p]
-    for u in range(z.shape[0]):
-        source, target = z[u], out[u]
+    for u in range(competitors):
+        source, target = unit(z, span, u), unit(out, span, u)
         for p in range(source.size):
             value = source[p]
             target[p] += exp(value - largest[p]) * sums[p] * (value - means[p])
 
 
 @njit(**CALL)
-def place_of(job, task):
-    """Return (block among all samples, first position, positions, index of the first element)."""
-    runs = (job[PLANE] + job[STEP] - 1) // job[STEP]
+def task_place(job, task):
+    """Return the task's first winner, its span of elements, and its first noise index."""
+    plane, step, channels = job[PLANE], job[STEP], job[CHANNELS]
+    runs = (plane + step - 1) // step
     block, run = task // runs, task % runs
-    first = run * job[STEP]
-    count = min(job[STEP], job[PLANE] - first)
-    blocks = job[CHANNELS] // job[COMPETITORS]
+    first = run * step
+    count = min(step, plane - first)
+    blocks = channels // job[COMPETITORS]
     sample, inside = block // blocks, block % blocks
-    position = sample * job[PLANE] + first
-    return block, first, count, position * job[CHANNELS] + inside * job[COMPETITORS]
+    index = (sample * plane + first) * channels + inside * job[COMPETITORS]
+    span = block * job[COMPETITORS] * plane + first, plane, count
+    return block * plane + first, span, index
 
 
 @njit(**CALL)
@@ -174,36 +202,40 @@ def forward(raw):
     job = carray(raw, JOB, np.int64)
     competitors, channels, step = job[COMPETITORS], job[CHANNELS], job[STEP]
     words = u4(job[WORD_A]), u4(job[WORD_B])
-    shape = job[BLOCKS], competitors, job[PLANE]
-    z_all = carray(pointer(job[Z]), shape, f4)
-    out_all = carray(pointer(job[OUT]), shape, f4)
-    winners_all = carray(pointer(job[WINNERS]), (job[BLOCKS], job[PLANE]), np.uint8)
+    positions = job[BLOCKS] * job[PLANE]
+    z = carray(pointer(job[Z]), positions * competitors, f4)
+    out = carray(pointer(job[OUT]), positions * competitors, f4)
+    winners_all = carray(pointer(job[WINNERS]), positions, np.uint8)
     kl = carray(pointer(job[KL]), job[TASKS], np.float64)
-    noisy_all = np.empty((competitors, step), f4)
-    work = np.empty((3, step), f4)
+    work = np.empty(4 * step, f4)
     places_all = np.empty(step, i4)
     while True:
         task = take(raw)
         if task >= job[TASKS]:
             return
-        block, first, count, start = place_of(job, task)
-        z = z_all[block, :, first : first + count]
-        best, sums, means = work[0, :count], work[1, :count], work[2, :count]
+        first, span, index = task_place(job, task)
+        count = span[2]
+        best, sums = work[:count], work[step : step + count]
+        means, noisy = work[2 * step : 2 * step + count], work[3 * step : 3 * step + count]
         places = places_all[:count]
         if job[SAMPLE]:
-            noisy = noisy_all[:, :count]
-            noisy_planes(z, noisy, start, channels, words)
-            find_best(noisy, best, places)
+            fill(places, i4(0))
+            for u in range(competitors):
+                add_noise(unit(z, span, u), noisy, u4(index + u), u4(channels), words)
+                if u == 0:
+                    copy(noisy, best)
+                else:
+                    keep_better(noisy, best, places, u)
         else:
-            find_best(z, best, places)
-        pass_winners(z, out_all[block, :, first : first + count], places)
-        winners = winners_all[block, first : first + count]
+            find_best(z, span, competitors, best, places)
+        pass_winners(z, out, span, competitors, places)
+        winners = winners_all[first : first + count]
         for p in range(count):
             winners[p] = np.uint8(places[p])
         if job[KL]:
             if job[SAMPLE]:
-                find_best(z, best, places)
-            softmax_sums(z, best, sums, means)
+                find_best(z, span, competitors, best, places)
+            softmax_sums(z, span, competitors, (best, sums, means, places))
             kl[task] = total_kl(sums, means, competitors)
 
 
@@ -214,37 +246,38 @@ def backward(raw):
     floats = carray(raw, JOB, np.float64)
     competitors, channels, step = job[COMPETITORS], job[CHANNELS], job[STEP]
     words = u4(job[WORD_A]), u4(job[WORD_B])
-    shape = job[BLOCKS], competitors, job[PLANE]
-    z_all = carray(pointer(job[Z]), shape, f4)
-    out_all = carray(pointer(job[OUT]), shape, f4)
-    grad_all = carray(pointer(job[GRAD]), shape, f4)
-    winners_all = carray(pointer(job[WINNERS]), (job[BLOCKS], job[PLANE]), np.uint8)
-    noisy_all = np.empty((competitors, step), f4)
-    work = np.empty((3, step), f4)
+    positions = job[BLOCKS] * job[PLANE]
+    z = carray(pointer(job[Z]), positions * competitors, f4)
+    out = carray(pointer(job[OUT]), positions * competitors, f4)
+    grad = carray(pointer(job[GRAD]), positions * competitors, f4)
+    winners_all = carray(pointer(job[WINNERS]), positions, np.uint8)
+    inverse = f4(floats[INVERSE_TEMPERATURE])
+    work, noisy = np.empty(4 * step, f4), np.empty(competitors * step, f4)
     places_all = np.empty(step, i4)
     while True:
         task = take(raw)
         if task >= job[TASKS]:
             return
-        block, first, count, start = place_of(job, task)
-        z = z_all[block, :, first : first + count]
-        out = out_all[block, :, first : first + count]
-        state = work[0, :count], work[1, :count], work[2, :count], places_all[:count]
+        first, span, index = task_place(job, task)
+        count = span[2]
+        largest, sums = work[:count], work[step : step + count]
+        means, pull = work[2 * step : 2 * step + count], work[3 * step : 3 * step + count]
+        places = places_all[:count]
+        state = largest, sums, means, places
         if job[GRAD]:
-            grad = grad_all[block, :, first : first + count]
-            winners, places = winners_all[block, first : first + count], state[3]
+            winners = winners_all[first : first + count]
             for p in range(count):
                 places[p] = i4(winners[p])
-            pass_winners(grad, out, places)
+            pass_winners(grad, out, span, competitors, places)
             if job[SAMPLE]:
-                noisy = noisy_all[:, :count]
-                noisy_planes(z, noisy, start, channels, words)
-                inverse = f4(floats[INVERSE_TEMPERATURE])
-                sample_gradient(z, grad, out, noisy, state, inverse)
+                flat = noisy, (0, step, count)
+                noise = noisy, (0, step, count), index, channels, words
+                noisy_largest(z, span, noise, state, competitors)
+                sample_gradient(z, grad, out, span, (flat, pull, competitors, inverse), state)
         else:
             for u in range(competitors):
-                fill(out[u], f4(0.0))
+                fill(unit(out, span, u), f4(0.0))
         if job[KL]:
-            find_best(z, state[0], state[3])
-            softmax_sums(z, state[0], state[1], state[2])
-            kl_gradient(z, out, state, f4(floats[GRAD_KL]))
+            find_best(z, span, competitors, largest, places)
+            softmax_sums(z, span, competitors, state)
+            kl_gradient(z, out, span, competitors, state, f4(floats[GRAD_KL]))
