@@ -181,12 +181,11 @@ def _chart(
     """Return the rows and where zero lies, as a share of the chart's width."""
     shown, rest = _chosen(explanation, count)
     places = decimals(explanation)
-    remainder = sum(winner.contribution for winner in rest)
-    values = [winner.contribution for winner in shown] + ([remainder] if rest else [])
+    values = [winner.contribution for winner in shown]
     high = max((value for value in values if value > 0), default=0.0)
     low = -min((value for value in values if value < 0), default=0.0)
     width = (high + low) or 1.0
-    axis = low / width if high + low else 0.0
+    axis = low / width
 
     def bar(value: float) -> tuple[float, float]:
         length = abs(value) / width
@@ -194,29 +193,27 @@ def _chart(
 
     rows = [_row(winner, links, places, bar(winner.contribution)) for winner in shown]
     if rest:
-        start, length = bar(remainder)
-        rows.append(
-            Row(
-                name=_rest_name(rest, places),
-                unit=None,
-                link=None,
-                activation="",
-                won="",
-                usual="",
-                value=signed(remainder, places),
-                start=start,
-                length=length,
-                positive=remainder >= 0,
-                rest=len(rest),
-            )
-        )
+        rows.append(_rest_row(rest, places))
     return tuple(rows), axis
 
 
-def _rest_name(rest: Sequence[Winner], places: int) -> str:
+def _rest_row(rest: Sequence[Winner], places: int) -> Row:
+    """Sum the other units; without a bar, which would dwarf those of single units."""
     gain = sum(winner.contribution for winner in rest if winner.contribution > 0)
     loss = sum(winner.contribution for winner in rest if winner.contribution < 0)
-    return f"{len(rest):,} other units ({signed(gain, places)} and {signed(loss, places)})"
+    return Row(
+        name=f"{len(rest):,} other units ({signed(gain, places)} and {signed(loss, places)})",
+        unit=None,
+        link=None,
+        activation="",
+        won="",
+        usual="",
+        value=signed(gain + loss, places),
+        start=0.0,
+        length=0.0,
+        positive=gain + loss >= 0,
+        rest=len(rest),
+    )
 
 
 def _row(winner: Winner, links: dict[int, str], places: int, bar: tuple[float, float]) -> Row:

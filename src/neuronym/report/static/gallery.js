@@ -48,12 +48,19 @@ function haystack(u) {
   return text.get(u);
 }
 
+// A search is words that must all occur; in quotation marks it is a whole name.
+function search() {
+  const query = fold(view.q).trim();
+  const exact = query.length > 2 && query.startsWith('"') && query.endsWith('"');
+  return exact ? { exact: query.slice(1, -1), words: [] } : { exact: null, words: query.split(/\s+/).filter(Boolean) };
+}
+
 function scoreAt(step) {
   return lowest + ((highest - lowest) * step) / STEPS;
 }
 
 function matches() {
-  const wanted = fold(view.q).split(/\s+/).filter(Boolean);
+  const { exact, words } = search();
   const keep = SHOW[view.show];
   const ranged = view.low > 0 || view.high < STEPS;
   // The ends of the sliders stand for the ends of the scores, whatever rounding does.
@@ -64,7 +71,8 @@ function matches() {
     if (view.site && siteName(u) !== view.site) continue;
     if (keep && !keep(u)) continue;
     if (ranged && (units.score[u] === null || units.score[u] < low || units.score[u] > high)) continue;
-    if (wanted.length && !wanted.every((piece) => haystack(u).all.includes(piece))) continue;
+    if (exact !== null && haystack(u).name !== exact) continue;
+    if (words.length && !words.every((piece) => haystack(u).all.includes(piece))) continue;
     found.push(u);
   }
   found.sort((a, b) => SORT[view.sort](a, b) || a - b);
@@ -73,7 +81,7 @@ function matches() {
 
 // Marks the searched words in a name; the name stays text.
 function marked(name) {
-  const wanted = fold(view.q).split(/\s+/).filter(Boolean);
+  const wanted = search().words;
   const folded = fold(name);
   if (!wanted.length || folded.length !== name.length) return [name];
   const inside = new Uint8Array(name.length);
@@ -93,7 +101,7 @@ function marked(name) {
 
 // The runner-up through which a unit was found, where its own name is not enough.
 function throughRunnerUp(u) {
-  const wanted = fold(view.q).split(/\s+/).filter(Boolean);
+  const wanted = search().words;
   const hay = haystack(u);
   const missing = wanted.find((piece) => !hay.name.includes(piece));
   if (missing === undefined) return null;
