@@ -1,0 +1,23 @@
+"""Training of competitive classifiers and their dense twins."""
+
+from neuronym.train.data import open_source, split
+from neuronym.train.divergence import DivergedError
+from neuronym.train.loop import Progress
+from neuronym.train.measure import Evaluation, calibrate, evaluate
+from neuronym.train.run import build_model, train
+from neuronym.train.session import TrainResult
+from neuronym.train.settings import TrainSettings
+
+__all__ = [
+    "DivergedError",
+    "Evaluation",
+    "Progress",
+    "TrainResult",
+    "TrainSettings",
+    "build_model",
+    "calibrate",
+    "evaluate",
+    "open_source",
+    "split",
+    "train",
+]

@@ -1,0 +1,33 @@
+"""Settings that are known to work, each found by experiment (see ``docs/training.md``)."""
+
+from __future__ import annotations
+
+from neuronym.train.settings import TrainSettings
+
+__all__ = ["CIFAR10", "SCENES", "SCENES_TASK"]
+
+SCENES_TASK = ("colour", "background")
+"""The label of a scene: 11 colours × 9 backgrounds = 99 classes such as "red brick"."""
+
+SCENES = TrainSettings(
+    model="neuronym.models.small:scene_net",
+    competitors=8,
+    epochs=24,
+    batch_size=64,
+    optimizer="adamw",
+    learning_rate=2e-3,
+    weight_decay=0.02,
+    augment="light",
+    temperature=2.0,
+    precision="bfloat16",
+)
+
+CIFAR10 = TrainSettings(
+    model="neuronym.models.small:cifar_resnet",
+    competitors=8,
+    epochs=30,
+    batch_size=128,
+    augment="cifar",
+    temperature=2.0,
+    precision="bfloat16",
+)

@@ -1,0 +1,198 @@
+"""``train``: from settings and images to a model folder, with checkpoints on the way."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from neuronym._version import __version__
+from neuronym.errors import FolderInUseError, InputError
+from neuronym.files import MANIFEST, output_folder, read_json
+from neuronym.lwta import lwta_modules
+from neuronym.models import LoadedModel, ModelConfig, load, read_config
+from neuronym.models.folder import compete
+from neuronym.probes.base import ProbeSet
+from neuronym.train.checkpoint import State, check_same_run, read_state
+from neuronym.train.data import class_names_of, open_source, required_labels, split
+from neuronym.train.loop import Loop, Progress
+from neuronym.train.session import KIND, Session, TrainResult, finished
+from neuronym.train.settings import TrainSettings
+
+__all__ = ["build_model", "train"]
+
+
+def train(
+    settings: TrainSettings,
+    data: ProbeSet,
+    *,
+    out: str | Path,
+    validation: ProbeSet | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> TrainResult:
+    """Train a classifier, competitive or dense, and write it to a folder.
+
+    The caller's random state is untouched. With the same settings, data, versions and number of
+    threads the weights are the same bit for bit, also when the run is stopped and resumed.
+
+    Args:
+        settings: Everything that shapes the result.
+        data: Labelled images.
+        out: A new or empty folder.
+        validation: Labelled images of the same classes; without it ``settings.holdout`` of
+            ``data`` is kept apart, by ``settings.seed``.
+        resume: Go on from the last checkpoint in ``out``; begins anew where there is none, and
+            returns at once where the run is finished.
+        overwrite: Replace an earlier run in ``out``.
+        progress: Called after every step.
+
+    Raises:
+        InputError: The data has no labels, or does not fit the settings or the run to resume.
+        FolderInUseError: ``out`` holds something else.
+        DivergedError: The loss is not finite; names the step and the layer.
+        NeuronymError: As in :func:`neuronym.models.load` and :func:`neuronym.lwta.convert`.
+    """
+    names = class_names_of(data)
+    data, validation = _parts(settings, data, validation, names)
+    run = {
+        "settings": settings.to_dict(),
+        "training data": data.fingerprint,
+        "validation data": validation.fingerprint,
+        "version": __version__,
+    }
+    folder, state = _claim(Path(out), run, resume=resume, overwrite=overwrite)
+    if (folder / MANIFEST).is_file():
+        return finished(folder)
+    device = torch.device(settings.device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        loaded, sites = build_model(settings, len(names))
+        training, held_out = (
+            open_source(
+                part,
+                loaded.preprocessing,
+                workers=settings.workers,
+                memory_mb=settings.memory_mb,
+            )
+            for part in (data, validation)
+        )
+        loop = Loop(loaded.module, settings, training=training, validation=held_out, sites=sites)
+        config = _config(settings, loaded, names, loop, run)
+        session = Session(folder, loop, run=run, config=config, progress=progress)
+        if state is not None:
+            session.restore(state)
+        session.go()
+        return session.finish()
+
+
+def _config(
+    settings: TrainSettings,
+    loaded: LoadedModel,
+    names: tuple[str, ...],
+    loop: Loop,
+    run: dict[str, Any],
+) -> ModelConfig:
+    architecture = settings.model
+    if Path(architecture).is_dir():
+        architecture = read_config(architecture).model
+    return ModelConfig(
+        model=architecture,
+        num_classes=len(names),
+        class_names=names,
+        competitors=settings.competitors,
+        temperature=None if settings.dense else loop.temperature_of(loop.steps - 1),
+        converted=() if settings.dense else loop.sites,
+        preprocessing=loaded.preprocessing,
+        details={
+            "train": settings.to_dict(),
+            "data": {name: run[name] for name in ("training data", "validation data")},
+            "versions": {
+                "neuronym": __version__,
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "threads": torch.get_num_threads(),
+            },
+        },
+    )
+
+
+def _parts(
+    settings: TrainSettings,
+    data: ProbeSet,
+    validation: ProbeSet | None,
+    names: tuple[str, ...],
+) -> tuple[ProbeSet, ProbeSet]:
+    if validation is None:
+        if settings.holdout == 0:
+            raise InputError("holdout=0 keeps no image apart; give a validation set")
+        return split(data, settings.holdout, seed=settings.seed)
+    required_labels(validation)
+    if class_names_of(validation) != names:
+        raise InputError(
+            f"{validation.name!r} and {data.name!r} have different classes: "
+            f"{', '.join(class_names_of(validation)[:4])} … and {', '.join(names[:4])} …"
+        )
+    return data, validation
+
+
+def _claim(
+    out: Path, run: dict[str, Any], *, resume: bool, overwrite: bool
+) -> tuple[Path, State | None]:
+    """Return the folder, and the state to go on from."""
+    marker = out / ".neuronym"
+    ours = marker.is_file() and marker.read_text(encoding="utf-8").strip() == KIND
+    if resume and not overwrite and ours:
+        if (out / MANIFEST).is_file():
+            check_same_run(read_json(out / MANIFEST)["run"], run, where=out)
+            return out, None
+        state = read_state(out)
+        if state is not None:
+            check_same_run(state.run, run, where=out)
+        return out, state
+    try:
+        return output_folder(out, kind=KIND, overwrite=overwrite), None
+    except FolderInUseError as error:
+        if ours and not (out / MANIFEST).is_file():
+            raise FolderInUseError(
+                f"output {str(out)!r} holds a training that has not finished; resume it, give a "
+                "new folder, or pass --overwrite"
+            ) from error
+        raise
+
+
+def build_model(settings: TrainSettings, num_classes: int) -> tuple[LoadedModel, tuple[str, ...]]:
+    """Load the architecture and put competition in, with weights by ``settings.seed``.
+
+    Returns:
+        The model, and its sites: the modules that compete, or that would in the dense twin.
+    """
+    loaded = load(
+        settings.model,
+        num_classes=num_classes,
+        pretrained=settings.pretrained,
+        input_size=settings.input_size,
+        seed=settings.seed,
+    )
+    loaded.preprocessing  # noqa: B018  raises early where it cannot be saved
+    held = lwta_modules(loaded.module)
+    if settings.dense:
+        if held:
+            raise InputError(
+                f"model {settings.model!r} competes already; dense=True cannot undo it"
+            )
+        return loaded, ()
+    counts = sorted({part.competitors for part in held.values()} - {settings.competitors})
+    if counts:
+        raise InputError(
+            f"model {settings.model!r} competes among {counts[0]}; competitors="
+            f"{settings.competitors} is another network"
+        )
+    if settings.competitors is not None and not held:
+        module = compete(loaded.module, settings.competitors, loaded.input_size)
+        loaded = replace(loaded, module=module, fingerprint="")
+    return loaded, tuple(lwta_modules(loaded.module))
