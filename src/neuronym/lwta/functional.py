@@ -157,6 +157,13 @@ def mask_from_winners(winners: Tensor, competitors: int, *, channel_dim: int = -
     Raises:
         InputError: A winner is outside ``0 … U - 1``, or ``winners`` has no such dimension.
     """
+    index, axis = checked_winners(winners, competitors, channel_dim)
+    onehot = functional.one_hot(index, competitors).bool().movedim(-1, axis + 1)
+    return onehot.flatten(axis, axis + 1)
+
+
+def checked_winners(winners: Tensor, competitors: int, channel_dim: int) -> tuple[Tensor, int]:
+    """Check winners, and return them as int64 with the block dimension as non-negative index."""
     check_competitors(competitors)
     if not -winners.dim() <= channel_dim < winners.dim():
         raise InputError(
@@ -165,14 +172,14 @@ def mask_from_winners(winners: Tensor, competitors: int, *, channel_dim: int = -
     if winners.is_floating_point() or winners.dtype == torch.bool:
         raise InputError(f"winners must be integers, not {winners.dtype}")
     index = winners.long()
-    if index.numel() and not (int(index.min()) >= 0 and int(index.max()) < competitors):
-        raise InputError(
-            f"winners range from {int(index.min())} to {int(index.max())}; "
-            f"with {competitors} competitors allowed: 0 to {competitors - 1}"
-        )
-    axis = channel_dim % winners.dim()
-    onehot = functional.one_hot(index, competitors).bool().movedim(-1, axis + 1)
-    return onehot.flatten(axis, axis + 1)
+    if index.numel():
+        lowest, highest = (int(value) for value in index.aminmax())
+        if lowest < 0 or highest >= competitors:
+            raise InputError(
+                f"winners range from {lowest} to {highest}; "
+                f"with {competitors} competitors allowed: 0 to {competitors - 1}"
+            )
+    return index, channel_dim % winners.dim()
 
 
 def winner_mask(z: Tensor, competitors: int, *, channel_dim: int = -1) -> Tensor:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -22,7 +22,14 @@ from neuronym.lwta.plain import Outcome, Rule
 __all__ = ["LWTA", "lwta_modules", "sampling"]
 
 MODULE_MODES = ("auto", "sample", "argmax")
-Recorder = Callable[[Tensor, Outcome, bool], None]
+
+
+class Recorder(Protocol):
+    """What a running trace attaches to a module: called once per forward."""
+
+    wants_kl: bool
+
+    def __call__(self, z: Tensor, outcome: Outcome, sampled: bool) -> None: ...
 
 
 class LWTA(nn.Module):
@@ -68,7 +75,7 @@ class LWTA(nn.Module):
         """Return the winners' values and zeros, shaped like ``z``."""
         axis = checked_axis(z, self.competitors, self.channel_dim)
         key = draw_key() if self.samples else None
-        kl = any(getattr(recorder, "wants_kl", False) for recorder in self._recorders)
+        kl = any(recorder.wants_kl for recorder in self._recorders)
         outcome = engine.run(z, Rule(self.competitors, axis, self.temperature, key, kl))
         for recorder in self._recorders:
             recorder(z, outcome, key is not None)
