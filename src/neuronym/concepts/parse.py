@@ -58,11 +58,9 @@ def parse(data: bytes, *, name: str) -> Parsed:
             f"(byte {error.start} of the file); save the file as UTF-8"
         ) from error
     lines = text.splitlines()
-    for number, line_text in enumerate(lines, start=1):
-        if "\x00" in line_text:
-            raise UnreadableError(
-                f"concepts {name!r} are not text: line {number} holds a zero byte"
-            )
+    for number, line in enumerate(lines, start=1):
+        if "\x00" in line:
+            raise UnreadableError(f"concepts {name!r} are not text: zero byte in line {number}")
     parsed = distinct([line for line in lines if not line.lstrip().startswith("#")])
     if not parsed.words:
         raise InputError(f"concepts {name!r} hold no word; write one word or phrase per line")
