@@ -27,7 +27,9 @@ class TestContent:
         assert "Accuracy 97.3 % competitive 97.3 % dense twin 96.9 % 0.4 points above" in text
         assert "Active at each position 12.5 % one winner in each block of 8 competitors" in text
         assert "Names that are right 88.5 % 54 of the 61 selective units" in text
-        assert "checked 96 live 90 won at least once on the probe set; 93.8 %" in text
+        assert (
+            "checked 96 live 90 93.8 % of them won (at a dense site: fired) at least once" in text
+        )
         assert "train 1 min 36 s" in text
 
     def test_sites_are_listed_with_what_was_measured(self, index: Path) -> None:
@@ -57,6 +59,24 @@ class TestContent:
         figures = {"accuracy": {"competitive": 0.9, "dense": 0.92}}
         text = visible(page(small(), tmp_path / "out", summary=figures))
         assert "2.0 points below its dense twin" in text
+
+    def test_the_whole_summary_of_a_demo(self, tmp_path: Path) -> None:
+        figures = {
+            **SUMMARY,
+            "accuracy": {"competitive": 0.95, "dense": 0.9502},
+            "task": "colour and shape",
+            "classes": 40,
+            "scenes": {"test": 500, "training": 2000},
+            "active_fraction_dense": 0.47,
+            "units": {"all": 96, "live": 90, "selective": 61, "right": 54},
+            "shares": {"units.right": {"value": 0.885, "n": 61, "interval": (0.803, 0.967)}},
+        }
+        text = visible(page(small(), tmp_path / "out", summary=figures))
+        assert "within 0.05 points of its dense twin; task: colour and shape, 40 classes" in text
+        assert "40 classes, 500 test images" in text
+        assert "8 competitors; 47.0 % in its dense twin" in text
+        assert "true attributes (95 % interval 80.3 % to 96.7 %)" in text
+        assert "checked 96 live 90" in text
 
     def test_specs_may_be_mappings(self, tmp_path: Path) -> None:
         atlas = small(provenance={"model": {"spec": "pocket:x", "fingerprint": "ab"}})

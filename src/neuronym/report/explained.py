@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from neuronym.report.figures import Bar
 from neuronym.report.options import ExplainedImage, ReportOptions
-from neuronym.report.overview import Bar
 from neuronym.report.pictures import Picture, PictureFolder
 from neuronym.report.plain import (
     Part,

@@ -11,37 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from neuronym.errors import InputError
-from neuronym.report.plain import count, duration, percent
+from neuronym.report.figures import Bar, Figure, is_live, make_figures, seconds_bars, truth_bars
 from neuronym.results import Atlas, SiteInfo, Unit
 
-__all__ = ["Bar", "Figure", "Overview", "SiteRow", "is_live", "make_overview"]
+__all__ = ["Overview", "SiteRow", "make_overview"]
 
 _BINS = 24
 _FREQUENT = 24
 _CLEAREST = 8
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A labelled bar; ``share`` of 0 to 1 is its length."""
-
-    label: str
-    text: str
-    share: float
-    note: str = ""
-    strong: bool = False
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One headline number with what it counts."""
-
-    label: str
-    value: str
-    note: str
-    bars: tuple[Bar, ...] = ()
-    dots: int = 0
 
 
 @dataclass(frozen=True)
@@ -96,8 +73,8 @@ def make_overview(
     return Overview(
         title=title or _title(atlas),
         lede=_lede(atlas),
-        figures=_figures(atlas, summary, truth),
-        truth=_truth_bars(summary, truth),
+        figures=make_figures(atlas, summary),
+        truth=truth_bars(summary, truth),
         sites=tuple(_site_row(atlas, site, span) for site in atlas.sites),
         score_range=span,  # type: ignore[arg-type]
         clearest=_clearest(atlas),
@@ -105,13 +82,8 @@ def make_overview(
         similarity=_spec(atlas.provenance, "similarity"),
         command=_command(atlas.provenance),
         provenance=tuple(_flat(atlas.provenance)),
-        seconds=_seconds(summary),
+        seconds=seconds_bars(summary),
     )
-
-
-def is_live(unit: Unit) -> bool:
-    """Whether a unit won (at a dense site: fired) at least once on the probe set."""
-    return (unit.firing_rate if unit.win_rate is None else unit.win_rate) > 0
 
 
 def _title(atlas: Atlas) -> str:
@@ -131,92 +103,6 @@ def _lede(atlas: Atlas) -> str:
         if (spec := _spec(atlas.provenance, key)) is not None
     ]
     return f"{out} Made with {', '.join(known)}." if known else out
-
-
-def _figures(
-    atlas: Atlas, summary: Mapping[str, Any], truth: Sequence[Mapping[str, Any]]
-) -> tuple[Figure, ...]:
-    out = [figure for figure in (_accuracy(summary), _active(atlas, summary)) if figure]
-    distinct = len({unit.name for unit in atlas.units if unit.name is not None})
-    named = sum(unit.name is not None for unit in atlas.units)
-    live = sum(map(is_live, atlas.units))
-    out.append(
-        Figure(
-            "Units with a name",
-            f"{named:,}",
-            f"of {len(atlas.units):,} units; {live:,} won or fired at least once; "
-            f"{distinct:,} different names",
-        )
-    )
-    selective, right = (_amount(summary, f"units.{key}") for key in ("selective", "right"))
-    if selective and right is not None:
-        out.append(
-            Figure(
-                "Names that are right",
-                percent(right / selective),
-                f"{count(right)} of the {count(selective)} selective units, checked "
-                "against the true attributes",
-            )
-        )
-    return tuple(out)
-
-
-def _accuracy(summary: Mapping[str, Any]) -> Figure | None:
-    ours = _amount(summary, "accuracy.competitive")
-    dense = _amount(summary, "accuracy.dense")
-    bars = [
-        Bar(label, percent(value), value, strong=label == "competitive")
-        for label, value in (("competitive", ours), ("dense twin", dense))
-        if value is not None
-    ]
-    if not bars:
-        return None
-    if ours is None or dense is None:
-        return Figure("Accuracy", bars[0].text, bars[0].label, tuple(bars))
-    points = 100 * (ours - dense)
-    if abs(points) < 0.05:
-        note = "the same as its dense twin"
-    else:
-        side = "above" if points > 0 else "below"
-        note = f"{abs(points):.1f} points {side} its dense twin"
-    return Figure("Accuracy", percent(ours), note, tuple(bars))
-
-
-def _active(atlas: Atlas, summary: Mapping[str, Any]) -> Figure | None:
-    active = _amount(summary, "active_fraction")
-    competitors = _amount(summary, "competitors")
-    sites = [site for site in atlas.sites if site.competitors]
-    if active is None and len(sites) == 1:
-        active, competitors = sites[0].active_fraction, sites[0].competitors
-    if active is None:
-        return None
-    rivals = round(competitors) if competitors else 0
-    note = f"one winner in each block of {rivals} competitors" if rivals else "of the units"
-    return Figure("Active at each position", percent(active), note, dots=min(rivals, 32))
-
-
-def _truth_bars(summary: Mapping[str, Any], truth: Sequence[Mapping[str, Any]]) -> tuple[Bar, ...]:
-    live, selective, right = (
-        _amount(summary, f"units.{key}") for key in ("live", "selective", "right")
-    )
-    rows = [
-        ("checked", float(len(truth)) if truth else None, "", None),
-        ("live", live, "won at least once on the probe set", float(len(truth)) or None),
-        ("selective", selective, "an attribute of the images sets them apart", live),
-        ("right", right, "the name is that attribute", selective),
-    ]
-    known = [value for _, value, _, _ in rows if value is not None]
-    if len(known) < 2:
-        return ()
-    longest = max(*known, 1.0)
-    out = []
-    for label, value, meaning, whole in rows:
-        if value is None:
-            continue
-        share = f"{percent(value / whole)}" if whole else ""
-        note = "; ".join(text for text in (meaning, share) if text)
-        out.append(Bar(label, count(value), value / longest, note, label == "right"))
-    return tuple(out)
 
 
 def _site_row(atlas: Atlas, site: SiteInfo, span: tuple[Any, Any] | None) -> SiteRow:
@@ -252,34 +138,6 @@ def _clearest(atlas: Atlas) -> tuple[Unit, ...]:
 def _frequent(atlas: Atlas) -> tuple[tuple[str, int], ...]:
     counts = Counter(unit.name for unit in atlas.units if unit.name is not None)
     return tuple((name, times) for name, times in counts.most_common(_FREQUENT) if times > 1)
-
-
-def _seconds(summary: Mapping[str, Any]) -> tuple[Bar, ...]:
-    seconds = summary.get("seconds")
-    if not isinstance(seconds, Mapping):
-        return ()
-    times = {str(key): _amount(summary, f"seconds.{key}") for key in seconds}
-    longest = max((value for value in times.values() if value), default=0.0)
-    return tuple(
-        Bar(key.replace("_", " "), duration(value), value / longest if longest else 0.0)
-        for key, value in times.items()
-        if value is not None
-    )
-
-
-def _amount(summary: Mapping[str, Any], path: str) -> float | None:
-    """Return the number at ``a.b``, ``None`` where it is absent, or raise InputError."""
-    value: Any = summary
-    for key in path.split("."):
-        if not isinstance(value, Mapping):
-            raise InputError(f"summary's {path!r} cannot be read: {value!r} is not a mapping")
-        value = value.get(key)
-        if value is None:
-            return None
-    good = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    if not good or not math.isfinite(value) or value < 0:
-        raise InputError(f"summary's {path!r} must be a number of at least 0, not {value!r}")
-    return float(value)
 
 
 def _command(provenance: Mapping[str, Any]) -> str | None:

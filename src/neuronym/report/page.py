@@ -62,7 +62,10 @@ def write_report(
         summary: Figures of the run: ``accuracy.competitive``, ``accuracy.dense`` and
             ``active_fraction`` (0 to 1), ``competitors``, ``units.live``, ``units.selective``,
             ``units.right`` (counts), ``seconds`` by stage, and ``truth``, a list of rows with
-            ``site``, ``unit``, ``attribute``, ``auroc`` and ``right``. All of it is optional.
+            ``site``, ``unit``, ``attribute``, ``auroc`` and ``right``. Also understood:
+            ``task`` (text), ``classes``, ``scenes.test`` (images that accuracy was measured on),
+            ``active_fraction_dense``, ``units.all`` and the ``interval`` of ``shares``. All of
+            it is optional.
         options: Title, sizes and whether an earlier report is replaced.
 
     Raises:
