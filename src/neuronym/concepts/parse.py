@@ -58,8 +58,8 @@ def parse(data: bytes, *, name: str) -> Parsed:
             f"(byte {error.start} of the file); save the file as UTF-8"
         ) from error
     lines = text.splitlines()
-    for number, line in enumerate(lines, start=1):
-        if "\x00" in line:
+    for number, content in enumerate(lines, start=1):
+        if "\x00" in content:
             raise UnreadableError(f"concepts {name!r} are not text: zero byte in line {number}")
     parsed = distinct([line for line in lines if not line.lstrip().startswith("#")])
     if not parsed.words:
