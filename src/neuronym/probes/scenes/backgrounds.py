@@ -57,7 +57,12 @@ def sky(rng: np.random.Generator, size: int) -> Field:
 
 def grass(rng: np.random.Generator, size: int) -> Field:
     """A meadow seen from above, drawn blade by blade."""
-    base = _rgb(0.20, 0.42, 0.12) * (0.75 + np.float32(0.5) * smooth(rng, size, 5)[..., None])
+    lushness = np.float32(rng.uniform(0.8, 1.15))
+    base = (
+        lushness
+        * _rgb(0.20, 0.42, 0.12)
+        * (0.75 + np.float32(0.5) * smooth(rng, size, 5)[..., None])
+    )
     image = Image.fromarray((np.clip(base, 0, 1) * 255).astype(np.uint8))
     draw = ImageDraw.Draw(image)
     count = 420
@@ -66,7 +71,7 @@ def grass(rng: np.random.Generator, size: int) -> Field:
         foot
         + np.stack([rng.normal(0, 0.022, count), -rng.uniform(0.03, 0.085, count)], axis=1) * size
     )
-    tone = rng.random(count)
+    tone = rng.random(count) * float(lushness)
     hue = rng.uniform(0.0, 1.0, count)
     red = (40 + 90 * tone * hue).astype(int).tolist()
     green = (84 + 110 * tone).astype(int).tolist()
@@ -115,7 +120,7 @@ def wood(rng: np.random.Generator, size: int) -> Field:
     light = tone * (0.86 + np.float32(0.22) * grain + np.float32(0.05) * veins)
     seam = np.abs(y * planks - np.round(y * planks)) < planks * 0.75 / size
     light = np.where(seam, light * np.float32(0.45), light)
-    colour = _rgb(0.70, 0.47, 0.27) + _rgb(0.03, 0.02, 0.01) * np.float32(rng.normal())
+    colour = mix(_rgb(0.50, 0.31, 0.18), _rgb(0.80, 0.59, 0.38), field([[rng.random()]]))
     return field(colour * light[..., None])
 
 

@@ -14,6 +14,7 @@ __all__ = ["PALETTES", "Palette", "distance", "draw_palette", "lab", "separate"]
 
 Rgb = tuple[float, float, float]
 MIN_DISTANCE = 34.0
+MIN_DISTANCE_OF_WHITE = 27.0  # more would turn snow into mud; shading and shadow do the rest
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ PALETTES: Mapping[str, tuple[tuple[tuple[float, float], ...], tuple[Rgb, ...]]] 
     "pink": (((332, 344), (0.36, 0.48), (0.97, 1.0)), ((1.0, 0.87, 0.92), (0.86, 0.32, 0.56))),
     "brown": (((20, 27), (0.62, 0.74), (0.42, 0.52)), ((0.22, 0.12, 0.06), (0.74, 0.55, 0.38))),
     "black": (((210, 250), (0.0, 0.12), (0.06, 0.11)), ((0.34, 0.34, 0.37),)),
-    "white": (((200, 240), (0.0, 0.02), (0.96, 1.0)), ((0.75, 0.77, 0.82),)),
-    "gray": (((200, 240), (0.0, 0.05), (0.50, 0.58)), ((0.28, 0.29, 0.31), (0.77, 0.78, 0.80))),
+    "white": (((200, 240), (0.0, 0.02), (0.96, 1.0)), ((0.66, 0.69, 0.76),)),
+    "gray": (((200, 240), (0.0, 0.05), (0.50, 0.58)), ((0.28, 0.29, 0.31), (0.72, 0.73, 0.75))),
 }
 
 
@@ -65,14 +66,16 @@ def distance(first: Rgb, second: Rgb) -> float:
     return float(sum((a - b) ** 2 for a, b in pairs) ** 0.5)
 
 
-def separate(background: Field, colour: Rgb, *, least: float = MIN_DISTANCE) -> Field:
+def separate(background: Field, colour: Rgb) -> Field:
     """Darken or lighten a background just enough for ``colour`` to stand out from its mean.
+
+    Darkening scales the values; lightening raises them to a power below 1, which keeps the hue.
 
     Args:
         background: ``(height, width, 3)`` in 0 to 1.
         colour: The object's main colour.
-        least: Smallest allowed colour difference (CIE 1976) from the background's mean.
     """
+    least = MIN_DISTANCE_OF_WHITE if min(colour) > 0.9 else MIN_DISTANCE
     mean = tuple(float(c) for c in background.mean((0, 1)))
     best, best_distance = background, distance((mean[0], mean[1], mean[2]), colour)
     for step in range(1, 13):
@@ -80,10 +83,10 @@ def separate(background: Field, colour: Rgb, *, least: float = MIN_DISTANCE) -> 
             break
         keep = 1 - 0.06 * step
         for lighten in (False, True):
-            moved = tuple(1 - (1 - c) * keep if lighten else c * keep for c in mean)
+            moved = tuple(c**keep if lighten else c * keep for c in mean)
             gap = distance((moved[0], moved[1], moved[2]), colour)
             if gap > best_distance:
                 best_distance = gap
                 factor = np.float32(keep)
-                best = 1 - (1 - background) * factor if lighten else background * factor
+                best = background**factor if lighten else background * factor
     return best

@@ -121,9 +121,15 @@ def _relief(patch: Patch, depth: float) -> Field:
     return field(np.clip(facing * np.float32(radius * depth), -0.45, 0.45))
 
 
+def _rim(relief: Field) -> Field:
+    """Light that a facing edge adds, so that black objects have a form too."""
+    return field(np.clip(relief, 0, 1) * np.float32(0.26))
+
+
 def smooth(patch: Patch, rng: np.random.Generator) -> Surface:
     """Matte, with softly rounded edges."""
-    return Surface(patch.alpha, 1 + _relief(patch, 0.55), np.zeros_like(patch.alpha))
+    relief = _relief(patch, 0.6)
+    return Surface(patch.alpha, 1 + relief, _rim(relief))
 
 
 def shiny(patch: Patch, rng: np.random.Generator) -> Surface:
@@ -146,8 +152,9 @@ def grainy(patch: Patch, rng: np.random.Generator) -> Surface:
     fine = rng.random((box, box), dtype=np.float32) - np.float32(0.5)
     speck = resize(rng.random((coarse, coarse), dtype=np.float32), box, box) - np.float32(0.5)
     noise = np.clip(0.5 * fine + 0.75 * speck, -0.5, 0.5)
-    shade = (1 + _relief(patch, 0.5)) * (1 + np.float32(0.85) * noise)
-    light = np.clip(noise - 0.24, 0, 1) * np.float32(1.3)
+    relief = _relief(patch, 0.5)
+    shade = (1 + relief) * (1 + np.float32(0.85) * noise)
+    light = np.clip(noise - 0.24, 0, 1) * np.float32(1.3) + _rim(relief)
     return Surface(patch.alpha, shade, light)
 
 

@@ -144,7 +144,7 @@ def _shadows(
 def _photograph(canvas: Field, rng: np.random.Generator) -> Image.Image:
     size = len(canvas)
     exposure, angle, slope = (
-        rng.uniform(0.90, 1.08),
+        rng.uniform(0.93, 1.07),
         rng.uniform(0, 2 * math.pi),
         rng.uniform(0, 0.1),
     )
