@@ -84,6 +84,14 @@ class Visit:
         """Wait until something visible holds ``text``."""
         self.page.locator(selector, has_text=text).first.wait_for()
 
+    def until(self, expression: str) -> None:
+        """Wait until a JavaScript expression holds (the page's policy forbids waiting inside)."""
+        for _ in range(100):
+            if self.page.evaluate(expression):
+                return
+            self.page.wait_for_timeout(50)
+        raise AssertionError(f"never true: {expression}")
+
     def overflow(self) -> int:
         """How many pixels the page is wider than its window."""
         return int(

@@ -37,8 +37,8 @@ def test_opens_on_the_overview(index: Path, visit: Visitor) -> None:
 
 
 def test_pictures_are_drawn(index: Path, visit: Visitor) -> None:
-    page = visit(index).page
-    page.wait_for_function(
+    seen = visit(index)
+    seen.until(
         "[...document.querySelectorAll('#view-overview .mosaic img')].slice(0, 5)"
         ".every(image => image.complete && image.naturalWidth > 0)"
     )
@@ -110,22 +110,19 @@ def test_filters_by_truth(index: Path, visit: Visitor) -> None:
     assert set(page.locator("#gallery .badge").all_inner_texts()) == {"name not right"}
 
 
-@pytest.mark.parametrize(
-    ("order", "key"),
-    [
-        ("score", lambda row: -(row.score if row.score is not None else -9)),
-        ("weak", lambda row: row.score if row.score is not None else 9),
-        ("fire", lambda row: -row.firing_rate),
-        ("rare", lambda row: row.firing_rate),
-        ("site", lambda row: 0),
-    ],
-)
-def test_sorting(index: Path, atlas: Atlas, visit: Visitor, order: str, key: object) -> None:
+def test_sorting(index: Path, atlas: Atlas, visit: Visitor) -> None:
     page = visit(index, "#neurons").page
-    page.locator("#f-sort").select_option(order)
-    expected = sorted(atlas, key=key)[:48]  # type: ignore[arg-type]
-    links = page.locator("#gallery .card").evaluate_all("all => all.map(a => a.hash.slice(6))")
-    assert links == [row.key for row in expected]
+    orders = {
+        "weak": lambda row: 9 if row.score is None else row.score,
+        "fire": lambda row: -row.firing_rate,
+        "rare": lambda row: row.firing_rate,
+        "site": lambda row: 0,
+        "score": lambda row: 9 if row.score is None else -row.score,
+    }
+    for order, key in orders.items():
+        page.locator("#f-sort").select_option(order)
+        links = page.locator("#gallery .card").evaluate_all("all => all.map(a => a.hash.slice(6))")
+        assert links == [row.key for row in sorted(atlas, key=key)[:48]], order
 
 
 def test_sorting_by_name(index: Path, atlas: Atlas, visit: Visitor) -> None:
@@ -218,10 +215,11 @@ def test_an_unknown_address_shows_the_overview(index: Path, visit: Visitor) -> N
 
 
 def test_back_returns_to_the_same_place(index: Path, visit: Visitor) -> None:
-    page = visit(index, "#neurons?q=red").page
+    seen = visit(index, "#neurons?q=red")
+    page = seen.page
     before = page.locator("#count").inner_text()
     page.mouse.wheel(0, 500)
-    page.wait_for_function("scrollY > 200")
+    seen.until("scrollY > 200")
     place = page.evaluate("scrollY")
     page.locator("#gallery .card").nth(9).click()
     page.locator("#view-unit .hero").wait_for()
@@ -230,7 +228,7 @@ def test_back_returns_to_the_same_place(index: Path, visit: Visitor) -> None:
     page.locator("#gallery").wait_for()
     assert page.locator("#count").inner_text() == before
     assert page.locator("#f-q").input_value() == "red"
-    page.wait_for_function(f"Math.abs(scrollY - {place}) < 80")
+    seen.until(f"Math.abs(scrollY - {place}) < 80")
 
 
 def test_next_follows_the_gallery(index: Path, visit: Visitor) -> None:

@@ -72,18 +72,17 @@ def test_themes(index: Path, visit: Visitor) -> None:
 
 
 @pytest.mark.parametrize("hash_", ["", "#neurons", "#unit=head.lwta/12", "#explained"])
-@pytest.mark.parametrize("width", [360, 768])
-def test_narrow_windows_do_not_scroll_sideways(
-    index: Path, visit: Visitor, hash_: str, width: int
-) -> None:
-    seen = visit(index, hash_, width=width)
-    assert seen.overflow() == 0
-    outside = seen.page.evaluate(
-        "[...document.querySelectorAll('.view.current :is(h1, h2, p, a, th, td, img, svg, input)')]"
-        ".filter(e => !e.closest('.scroll, .jump, .unseen') && e.getClientRects().length)"
-        ".filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML)"
-    )
-    assert outside == []
+def test_narrow_windows_do_not_scroll_sideways(index: Path, visit: Visitor, hash_: str) -> None:
+    seen = visit(index, hash_, width=360)
+    for width in (360, 600, 768, 1000):
+        seen.page.set_viewport_size({"width": width, "height": 800})
+        assert seen.overflow() == 0
+        outside = seen.page.evaluate(
+            "[...document.querySelectorAll('.view.current :is(h1, h2, p, a, th, td, img, svg)')]"
+            ".filter(e => !e.closest('.scroll, .jump, .unseen') && e.getClientRects().length)"
+            ".filter(e => e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML)"
+        )
+        assert outside == []
 
 
 def test_long_names_stay_inside(atlas: Atlas, tmp_path: Path, visit: Visitor) -> None:
@@ -99,14 +98,15 @@ def test_long_names_stay_inside(atlas: Atlas, tmp_path: Path, visit: Visitor) ->
 
 
 def test_the_keyboard_reaches_everything(index: Path, visit: Visitor) -> None:
-    page = visit(index).page
+    seen = visit(index)
+    page = seen.page
     active = "document.activeElement"
     page.keyboard.press("Tab")
     assert page.evaluate(f"{active}.className") == "skip"
     page.keyboard.press("Enter")
     assert page.evaluate(f"{active}.id") == "main"
     page.keyboard.press("/")
-    page.wait_for_function(f"{active}.id === 'f-q'")
+    seen.until(f"{active}.id === 'f-q'")
     page.keyboard.type("blue")
     reached = []
     for _ in range(8):
@@ -117,7 +117,7 @@ def test_the_keyboard_reaches_everything(index: Path, visit: Visitor) -> None:
     assert reached[:6] == ["f-site", "f-show", "f-sort", "f-low", "f-high", "f-clear"]
     assert reached[6:] == ["card", "card"]
     page.keyboard.press("Enter")
-    page.wait_for_function(f"{active}.id === 'title-unit'")
+    seen.until(f"{active}.id === 'title-unit'")
 
 
 def test_a_slider_moves_by_keys(index: Path, visit: Visitor) -> None:
