@@ -110,7 +110,8 @@ def test_help_is_light(arguments: list[str]) -> None:
         "from neuronym.cli import main\n"
         f"sys.argv = ['neuronym', *{arguments!r}]\n"
         "assert main() == 0\n"
-        "heavy = {'torch', 'timm', 'transformers', 'numba', 'pyarrow', 'sklearn'} & set(sys.modules)\n"
+        "heavy = {'torch', 'timm', 'transformers', 'numba', 'pyarrow', 'sklearn'}\n"
+        "heavy &= set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -192,8 +192,8 @@ def test_bad_input_names_what_is_allowed(tmp_path: Path) -> None:
         explain(model, picture(), atlas=atlas, target=7)
     with pytest.raises(InputError, match="no site 'fc'"):
         explain(model, picture(), atlas=atlas, site="fc")
+    other = atlas_of(SiteInfo("2", 24, 1, 4, "winner", 1), fingerprint="0" * 16)
     with pytest.raises(InputError, match="another model"):
-        other = atlas_of(SiteInfo("2", 24, 1, 4, "winner", 1), fingerprint="0" * 16)
         explain(model, picture(), atlas=other)
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff\xe0 not an image")
