@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from neuronym.errors import FolderInUseError, InputError, MissingError, UnreadableError, nearest
 
-__all__ = ["Store", "StoreWriter", "create", "open_store", "try_open"]
+__all__ = ["Store", "StoreWriter", "create", "differences", "open_store", "prune", "try_open"]
 
 SCHEMA = 1
 INDEX = "store.json"
@@ -220,6 +220,8 @@ def open_store(folder: str | Path, identity: Identity | None = None) -> Store:
             raise InputError(
                 f"store {str(folder)!r} was made from something else: " + "; ".join(different)
             )
+    with contextlib.suppress(OSError):  # says to prune() that it is in use; may be read only
+        os.utime(folder / INDEX)
     return Store(folder, index["identity"], index["facts"], index["arrays"])
 
 
@@ -229,6 +231,36 @@ def try_open(folder: str | Path, identity: Identity) -> Store | None:
         return open_store(folder, identity)
     except (InputError, MissingError, UnreadableError):
         return None
+
+
+def prune(parent: str | Path, *, limit_bytes: int, keep: Sequence[Path] = ()) -> list[Path]:
+    """Delete the stores of a folder that were opened longest ago, until the rest fits a limit.
+
+    Args:
+        parent: A folder of stores; whatever else it holds is not touched.
+        limit_bytes: What all stores together may take.
+        keep: Stores that stay.
+
+    Returns:
+        The stores that were deleted.
+    """
+    found = []
+    for folder in Path(parent).glob("*"):
+        if not folder.name.startswith(".") and (folder / INDEX).is_file():
+            with contextlib.suppress(FileNotFoundError):  # another process deletes it just now
+                files = [path.stat() for path in folder.rglob("*") if path.is_file()]
+                size = sum(status.st_size for status in files)
+                found.append(((folder / INDEX).stat().st_mtime_ns, size, folder))
+    total = sum(size for _, size, _ in found)
+    gone = []
+    for _, size, folder in sorted(found):
+        if total <= limit_bytes:
+            break
+        if folder not in keep:
+            shutil.rmtree(folder, ignore_errors=True)
+            gone.append(folder)
+            total -= size
+    return gone
 
 
 def differences(found: Identity, wanted: Identity) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
 
 from neuronym.errors import FolderInUseError, InputError, MissingError, UnreadableError
-from neuronym.store import create, open_store, try_open
+from neuronym.store import create, open_store, prune, try_open
 
 IDENTITY = {"model": "abc", "probes": "def", "sites": ["a", "b"], "pooling": {"a": "mean"}}
 
@@ -153,3 +154,17 @@ def test_identity_must_be_json(tmp_path) -> None:
     ):
         writer.note(bad=float("nan"))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_prune_deletes_what_was_used_longest_ago(tmp_path) -> None:
+    for number, name in enumerate(["a", "b", "c", "d"]):
+        write(tmp_path / name)
+        os.utime(tmp_path / name / "store.json", (number, number))
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("x" * 10_000)
+    size = sum(path.stat().st_size for path in (tmp_path / "a").rglob("*") if path.is_file())
+    open_store(tmp_path / "a")  # used now
+    gone = prune(tmp_path, limit_bytes=2 * size + size // 2, keep=[tmp_path / "b"])
+    assert [path.name for path in gone] == ["c", "d"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "notes"]
+    assert prune(tmp_path / "nothing", limit_bytes=0) == []

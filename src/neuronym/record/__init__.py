@@ -1,0 +1,26 @@
+"""Recording: sites, poolings, and the activations of a probe set in a store."""
+
+from neuronym.record.pooling import DEFAULTS, POOLINGS, Pooling, PoolingChoice
+from neuronym.record.recorder import MaskReader, Recorder, SiteStats, Transform
+from neuronym.record.recording import Plan, Recording, RecordOptions, feed, record
+from neuronym.record.sites import Site, Sites, evaluation, find_sites
+
+__all__ = [
+    "DEFAULTS",
+    "POOLINGS",
+    "MaskReader",
+    "Plan",
+    "Pooling",
+    "PoolingChoice",
+    "RecordOptions",
+    "Recorder",
+    "Recording",
+    "Site",
+    "SiteStats",
+    "Sites",
+    "Transform",
+    "evaluation",
+    "feed",
+    "find_sites",
+    "record",
+]
