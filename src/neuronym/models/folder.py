@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from neuronym.errors import DivisibilityError, InputError, UnreadableError
 from neuronym.files import atomic_path, existing, read_json, write_json
-from neuronym.lwta import lwta_modules
+from neuronym.lwta import ConversionReport, convert, lwta_modules
 from neuronym.models.base import LoadedModel
 from neuronym.models.preprocessing import Preprocessing
 
@@ -37,6 +37,16 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 KIND = "neuronym-model"
 SCHEMA = 1
+_FIELDS = (
+    "model",
+    "num_classes",
+    "class_names",
+    "competitors",
+    "temperature",
+    "converted",
+    "skip",
+    "preprocessing",
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,7 @@ class ModelConfig:
         competitors: U, or ``None`` for a dense model.
         temperature: τ of its LWTA modules when training ended; not used in evaluation.
         converted: Names of its LWTA modules.
+        skip: Patterns of activations that were left alone.
         preprocessing: What an image goes through.
         details: Anything else: training settings, versions, fingerprints of the data.
     """
@@ -61,6 +72,7 @@ class ModelConfig:
     temperature: float | None
     converted: tuple[str, ...]
     preprocessing: Preprocessing
+    skip: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -74,6 +86,7 @@ class ModelConfig:
             "competitors": self.competitors,
             "temperature": self.temperature,
             "converted": list(self.converted),
+            "skip": list(self.skip),
             "preprocessing": self.preprocessing.to_dict(),
             **self.details,
         }
@@ -109,8 +122,7 @@ def read_config(folder: str | Path) -> ModelConfig:
             f"{str(path)!r} has schema {raw['schema']}; this version reads up to {SCHEMA}: "
             "update neuronym"
         )
-    known = ("model", "num_classes", "class_names", "competitors", "temperature", "converted")
-    for name in (*known, "preprocessing"):
+    for name in _FIELDS:
         if name not in raw:
             raise UnreadableError(f"{str(path)!r} lacks the field {name!r}")
     names = raw["class_names"]
@@ -123,10 +135,9 @@ def read_config(folder: str | Path) -> ModelConfig:
             temperature=None if raw["temperature"] is None else float(raw["temperature"]),
             converted=tuple(str(name) for name in raw["converted"]),
             preprocessing=Preprocessing.from_dict(raw["preprocessing"]),
+            skip=tuple(str(name) for name in raw["skip"]),
             details={
-                key: value
-                for key, value in raw.items()
-                if key not in (*known, "preprocessing", "kind", "schema")
+                key: value for key, value in raw.items() if key not in (*_FIELDS, "kind", "schema")
             },
         )
     except (TypeError, ValueError) as error:
@@ -172,7 +183,7 @@ def build(config: ModelConfig) -> nn.Module:
         config.model, num_classes=config.num_classes, pretrained=False, input_size=size
     ).module
     if config.competitors is not None and not lwta_modules(module):
-        module = compete(module, config.competitors, size)
+        module, _ = compete(module, config.competitors, size, skip=config.skip)
     found = tuple(lwta_modules(module))
     if sorted(found) != sorted(config.converted):
         differ = sorted(set(found) ^ set(config.converted))
@@ -183,12 +194,15 @@ def build(config: ModelConfig) -> nn.Module:
     return module.eval()
 
 
-def compete(module: nn.Module, competitors: int, input_size: tuple[int, int, int]) -> nn.Module:
-    """Return ``module`` with its activations replaced by competition among ``competitors``."""
-    from neuronym.lwta import convert
-
-    converted, _ = convert(module, competitors, example=torch.zeros(1, *input_size))
-    return converted
+def compete(
+    module: nn.Module,
+    competitors: int,
+    input_size: tuple[int, int, int],
+    *,
+    skip: Sequence[str] = (),
+) -> tuple[nn.Module, ConversionReport]:
+    """Replace activations by competition, as :func:`neuronym.lwta.convert` does, for images."""
+    return convert(module, competitors, example=input_size, skip=skip)
 
 
 def save_folder(folder: str | Path, state: Mapping[str, Tensor], config: ModelConfig) -> None:

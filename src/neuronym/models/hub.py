@@ -143,7 +143,7 @@ def _timm_preprocessing(config: Mapping[str, Any]) -> Preprocessing:
         input_size=(channels, height, width),
         mean=mean,
         std=std,
-        resize=None if squash else math.floor(min(height, width) / config["crop_pct"]),
+        resize=None if squash else math.floor(max(height, width) / config["crop_pct"]),
         interpolation=config["interpolation"],
         fit="squash" if squash else "crop",
     )

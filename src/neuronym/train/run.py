@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from neuronym._version import __version__
 from neuronym.errors import FolderInUseError, InputError
 from neuronym.files import MANIFEST, output_folder, read_json
-from neuronym.lwta import lwta_modules
+from neuronym.lwta import DEFAULT_RULES, lwta_modules
+from neuronym.lwta.rules import action_for
 from neuronym.models import LoadedModel, ModelConfig, load, read_config
 from neuronym.models.folder import compete
 from neuronym.probes.base import ProbeSet
@@ -23,7 +25,7 @@ from neuronym.train.loop import Loop, Progress
 from neuronym.train.session import KIND, Session, TrainResult, finished
 from neuronym.train.settings import TrainSettings
 
-__all__ = ["build_model", "train"]
+__all__ = ["BuiltModel", "build_model", "train"]
 
 
 def train(
@@ -71,18 +73,24 @@ def train(
         return finished(folder)
     device = torch.device(settings.device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        loaded, sites = build_model(settings, len(names))
+        built = build_model(settings, len(names))
         training, held_out = (
             open_source(
                 part,
-                loaded.preprocessing,
+                built.loaded.preprocessing,
                 workers=settings.workers,
                 memory_mb=settings.memory_mb,
             )
             for part in (data, validation)
         )
-        loop = Loop(loaded.module, settings, training=training, validation=held_out, sites=sites)
-        config = _config(settings, loaded, names, loop, run)
+        loop = Loop(
+            built.loaded.module,
+            settings,
+            training=training,
+            validation=held_out,
+            sites=built.sites,
+        )
+        config = _config(settings, built, names, loop.temperature_of(loop.steps - 1), run)
         session = Session(folder, loop, run=run, config=config, progress=progress)
         if state is not None:
             session.restore(state)
@@ -92,9 +100,9 @@ def train(
 
 def _config(
     settings: TrainSettings,
-    loaded: LoadedModel,
+    built: BuiltModel,
     names: tuple[str, ...],
-    loop: Loop,
+    temperature: float,
     run: dict[str, Any],
 ) -> ModelConfig:
     architecture = settings.model
@@ -105,10 +113,12 @@ def _config(
         num_classes=len(names),
         class_names=names,
         competitors=settings.competitors,
-        temperature=None if settings.dense else loop.temperature_of(loop.steps - 1),
-        converted=() if settings.dense else loop.sites,
-        preprocessing=loaded.preprocessing,
+        temperature=None if settings.dense else temperature,
+        converted=() if settings.dense else built.sites,
+        preprocessing=built.loaded.preprocessing,
+        skip=built.skip,
         details={
+            "left_dense": list(built.left),
             "train": settings.to_dict(),
             "data": {name: run[name] for name in ("training data", "validation data")},
             "versions": {
@@ -165,11 +175,30 @@ def _claim(
         raise
 
 
-def build_model(settings: TrainSettings, num_classes: int) -> tuple[LoadedModel, tuple[str, ...]]:
+@dataclass(frozen=True)
+class BuiltModel:
+    """A model that is ready to train.
+
+    Attributes:
+        loaded: The network, with competition where the settings want it.
+        sites: The modules that compete, or that would in the dense twin.
+        skip: Patterns of activations that were left alone.
+        left: Activations that do not compete although nobody asked for it, and why.
+    """
+
+    loaded: LoadedModel
+    sites: tuple[str, ...]
+    skip: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+
+
+def build_model(settings: TrainSettings, num_classes: int) -> BuiltModel:
     """Load the architecture and put competition in, with weights by ``settings.seed``.
 
-    Returns:
-        The model, and its sites: the modules that compete, or that would in the dense twin.
+    Raises:
+        InputError: The model competes already, and not as the settings say; or its transform
+            cannot be saved.
+        NeuronymError: As in :func:`neuronym.models.load` and :func:`neuronym.lwta.convert`.
     """
     loaded = load(
         settings.model,
@@ -178,21 +207,36 @@ def build_model(settings: TrainSettings, num_classes: int) -> tuple[LoadedModel,
         input_size=settings.input_size,
         seed=settings.seed,
     )
-    loaded.preprocessing  # noqa: B018  raises early where it cannot be saved
-    held = lwta_modules(loaded.module)
-    if settings.dense:
+    _ = loaded.preprocessing  # raises before any work where it cannot be saved
+    held = {name: part.competitors for name, part in lwta_modules(loaded.module).items()}
+    if settings.dense or settings.competitors is None:
         if held:
             raise InputError(
                 f"model {settings.model!r} competes already; dense=True cannot undo it"
             )
-        return loaded, ()
-    counts = sorted({part.competitors for part in held.values()} - {settings.competitors})
-    if counts:
-        raise InputError(
-            f"model {settings.model!r} competes among {counts[0]}; competitors="
-            f"{settings.competitors} is another network"
-        )
-    if settings.competitors is not None and not held:
-        module = compete(loaded.module, settings.competitors, loaded.input_size)
-        loaded = replace(loaded, module=module, fingerprint="")
-    return loaded, tuple(lwta_modules(loaded.module))
+        return BuiltModel(loaded, _activations(loaded.module))
+    if held:
+        other = sorted(set(held.values()) - {settings.competitors})
+        if other:
+            raise InputError(
+                f"model {settings.model!r} competes among {other[0]}; "
+                f"competitors={settings.competitors} is another network"
+            )
+        kept = read_config(settings.model).skip if Path(settings.model).is_dir() else ()
+        return BuiltModel(loaded, tuple(held), kept)
+    module, report = compete(
+        loaded.module, settings.competitors, loaded.input_size, skip=settings.skip
+    )
+    left = [f"{each.name}: {each.reason}" for each in report.kept if each.reason != "skipped"]
+    left += [f"{each.module or '(model)'}: calls {each.function}" for each in report.functional]
+    loaded = replace(loaded, module=module, fingerprint="")
+    return BuiltModel(loaded, tuple(lwta_modules(module)), tuple(settings.skip), tuple(left))
+
+
+def _activations(module: nn.Module) -> tuple[str, ...]:
+    """Return the names of the modules that a conversion would replace."""
+    return tuple(
+        name
+        for name, part in module.named_modules()
+        if action_for(part, DEFAULT_RULES) == "replace"
+    )

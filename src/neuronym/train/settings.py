@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -34,6 +34,7 @@ class TrainSettings:
     Attributes:
         model: SPEC of the architecture (a folder made by ``train`` continues from its weights).
         competitors: U of every LWTA site, at least 2; ``None`` only with ``dense``.
+        skip: Patterns of activations that do not compete, e.g. ``("stem.*",)``.
         dense: Train the dense twin: the same network with its own activations, all else equal.
         pretrained: Start from published weights.
         input_size: (C, H, W), or ``None`` for the model's own.
@@ -69,6 +70,7 @@ class TrainSettings:
 
     model: str
     competitors: int | None = None
+    skip: Sequence[str] = ()
     dense: bool = False
     pretrained: bool = False
     input_size: tuple[int, int, int] | None = None
@@ -114,6 +116,9 @@ class TrainSettings:
                     "dense twin"
                 )
             check_competitors(self.competitors)
+        if isinstance(self.skip, str):
+            raise InputError(f"skip must be a list of patterns, not the string {self.skip!r}")
+        object.__setattr__(self, "skip", tuple(self.skip))
         if self.input_size is not None:
             object.__setattr__(self, "input_size", checked_input_size(self.input_size))
         for name, allowed in _NAMES.items():
@@ -134,6 +139,7 @@ class TrainSettings:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON types; :meth:`from_dict` reads them back."""
         values = asdict(self)
+        values["skip"] = list(self.skip)
         values["input_size"] = None if self.input_size is None else list(self.input_size)
         return values
 
