@@ -21,7 +21,7 @@ function unitFacts(u) {
     list.push(
       fact(
         "Separates best",
-        named(truth.attribute[u].replaceAll(":", ": ").replaceAll("  ", " ")),
+        named(truth.attribute[u].replaceAll(":", ": ").replaceAll("  ", " "), { class: "text" }),
         h("small", null, " AUROC " + number(truth.auroc[u])),
         verdict(u)
       )
@@ -94,7 +94,7 @@ function rivals(u) {
   for (let v = 0; v < total; v++) if (units.site[v] === units.site[u] && units.block[v] === block) members.push(v);
   members.sort((a, b) => (units.win[b] ?? 0) - (units.win[a] ?? 0) || a - b);
   const most = Math.max(...members.map((v) => units.win[v] ?? 0), 1e-9);
-  const places = site.positions > 1 ? "position" : "image";
+  const places = site.positions > 1 ? "At each position" : "On each image";
   return h(
     "section",
     { class: "part", "aria-labelledby": "u-rivals" },
@@ -102,7 +102,7 @@ function rivals(u) {
     h(
       "p",
       { class: "about" },
-      "At each " + places + " one of these " + members.length + " units wins and the others stay silent. " +
+      places + " one of these " + members.length + " units wins and the others stay silent. " +
         "The bars say how often each wins on the probe set."
     ),
     h(
