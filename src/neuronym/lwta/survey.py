@@ -1,0 +1,182 @@
+"""Run a throwaway copy of a model once and see what its activation modules are given."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from neuronym.errors import InputError
+from neuronym.lwta.producers import Producers
+from neuronym.lwta.report import FunctionalCall
+from neuronym.lwta.rules import FUNCTIONS, Rules, action_for
+
+__all__ = ["Call", "Example", "Survey", "copied", "survey"]
+
+Example: TypeAlias = Tensor | Sequence[int] | Sequence[Tensor] | Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of an activation module: its input's shape, and where its units are.
+
+    ``dimension`` is as in :meth:`neuronym.lwta.producers.Producers.dimension`.
+    """
+
+    shape: tuple[int, ...]
+    dimension: int | None
+
+
+@dataclass
+class Survey:
+    """Calls of each observed module by name, and the functional activations."""
+
+    calls: dict[str, list[Call]] = field(default_factory=dict)
+    functional: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def functional_calls(self) -> tuple[FunctionalCall, ...]:
+        return tuple(
+            FunctionalCall(module, function, calls)
+            for (module, function), calls in self.functional.items()
+        )
+
+
+class _Functions(TorchFunctionMode):
+    """Counts activations that are computed by a function in the forward of another module."""
+
+    def __init__(self, found: Survey, stack: list[tuple[str, bool]]) -> None:
+        super().__init__()
+        self.found = found
+        self.stack = stack
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        if name in FUNCTIONS:
+            module, known = self.stack[-1] if self.stack else ("", False)
+            if not known:
+                self.found.functional[module, name.rstrip("_")] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def copied(model: nn.Module, *, meta: bool = False) -> nn.Module:
+    """Return a deep copy, with ``meta`` one whose parameters and buffers take no memory.
+
+    Raises:
+        InputError: The model holds something that cannot be copied.
+    """
+    memo: dict[int, Any] = {}
+    if meta:
+        for parameter in model.parameters():
+            shadow = torch.empty_like(parameter, device="meta", requires_grad=False)
+            memo[id(parameter)] = nn.Parameter(shadow, requires_grad=False)
+        for buffer in model.buffers():
+            memo[id(buffer)] = torch.empty_like(buffer, device="meta")
+    try:
+        return copy.deepcopy(model, memo)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"the {type(model).__name__} cannot be copied: {error}") from error
+
+
+def survey(model: nn.Module, names: Sequence[str], *, example: Example, rules: Rules) -> Survey:
+    """Run a copy of ``model`` in evaluation mode and record the calls of the named modules.
+
+    It runs on the meta device, where nothing is computed; a model that cannot (because it looks
+    at values) runs on its own device instead. The model itself is not touched.
+
+    Raises:
+        InputError: The model does not run on the example.
+    """
+    try:
+        return _run(copied(model, meta=True), names, _arguments(model, example, "meta"), rules)
+    except InputError:
+        raise
+    except Exception:  # whatever a model does not support on the meta device
+        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    arguments = _arguments(model, example, device)
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            return _run(copied(model), names, arguments, rules)
+    except InputError:
+        raise
+    except Exception as error:
+        shapes = [tuple(value.shape) for value in (*arguments[0], *arguments[1].values())]
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"the model does not run on an example of shape {', '.join(map(str, shapes))}: {first}"
+        ) from error
+
+
+def _arguments(
+    model: nn.Module, example: Example, device: torch.device | str
+) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    """Return the example as arguments on ``device``."""
+
+    def moved(value: Tensor) -> Tensor:
+        return value.detach().to(device)
+
+    if isinstance(example, Tensor):
+        return (moved(example),), {}
+    if isinstance(example, Mapping):
+        return (), {name: moved(value) for name, value in example.items()}
+    values = list(example)
+    if values and all(isinstance(value, Tensor) for value in values):
+        return tuple(moved(value) for value in values if isinstance(value, Tensor)), {}
+    sizes = [value for value in values if isinstance(value, int) and value > 0]
+    if not values or len(sizes) != len(values):
+        raise InputError(
+            f"example must be a tensor, tensors, or the shape of one image such as (3, 224, 224), "
+            f"not {example!r}"
+        )
+    floats = (p.dtype for p in model.parameters() if p.is_floating_point())
+    return (torch.zeros(1, *sizes, dtype=next(floats, torch.float32), device=device),), {}
+
+
+def _run(
+    model: nn.Module,
+    names: Sequence[str],
+    arguments: tuple[tuple[Tensor, ...], dict[str, Tensor]],
+    rules: Rules,
+) -> Survey:
+    found = Survey({name: [] for name in names})
+    stack: list[tuple[str, bool]] = []
+    producers = Producers()
+    model.eval()
+    for name, module in model.named_modules():
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
+        _watch(module, (name, action_for(module, rules) is not None), stack)
+        if name in found.calls:
+            _observe(module, found.calls[name], producers)
+    with torch.no_grad(), _Functions(found, stack), producers:
+        model(*arguments[0], **arguments[1])
+    return found
+
+
+def _watch(module: nn.Module, entry: tuple[str, bool], stack: list[tuple[str, bool]]) -> None:
+    module.register_forward_pre_hook(lambda *_: stack.append(entry))
+    module.register_forward_hook(lambda *_: void(stack.pop()))
+
+
+def void(_: object) -> None:
+    """Return nothing, as a hook must that leaves the output alone."""
+
+
+def _observe(module: nn.Module, calls: list[Call], producers: Producers) -> None:
+    def note(_: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
+        value = next((v for v in (*positional, *named.values()) if isinstance(v, Tensor)), None)
+        if value is not None:
+            calls.append(Call(tuple(value.shape), producers.dimension(value)))
+
+    module.register_forward_pre_hook(note, with_kwargs=True)
