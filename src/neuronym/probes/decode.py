@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from neuronym.errors import InputError, UnreadableError
 
 __all__ = ["MAX_PIXELS", "decode", "to_rgb"]
 
-MAX_PIXELS = 120_000_000
+MAX_PIXELS = 89_000_000
 """Images of more pixels are refused (a small file can claim to hold a huge image)."""
 
 _WHITE = (255, 255, 255, 255)
@@ -46,17 +45,15 @@ def decode(source: bytes | str | os.PathLike[str], *, name: str | None = None) -
     if not data:
         raise UnreadableError(f"image {name!r} is empty (0 bytes)")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as opened:
-                _check_pixels(opened, name)
-                opened.load()
-                return to_rgb(opened)
+        with Image.open(io.BytesIO(data)) as opened:
+            _check_pixels(opened, name)
+            opened.load()
+            return to_rgb(opened)
     except UnidentifiedImageError as error:
         raise UnreadableError(f"image {name!r} is not in a known image format") from error
     except UnreadableError:
         raise
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableError(f"image {name!r} is too large: {error}") from error
     except MemoryError as error:
         raise UnreadableError(f"image {name!r} does not fit in memory") from error

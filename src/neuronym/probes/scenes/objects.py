@@ -139,7 +139,7 @@ def shiny(patch: Patch, rng: np.random.Generator) -> Surface:
     across, along = patch.u * x + patch.v * y, patch.v * x - patch.u * y
     band = np.exp(-(((across - 0.34 + 0.25 * along * along) / 0.13) ** 2))
     core = np.exp(-((across - 0.42) ** 2 + (along - 0.1) ** 2) / np.float32(0.022))
-    edge = np.clip(relief - 0.10, 0, 1) * np.float32(1.5)
+    edge = np.clip(relief - 0.10, 0, 1) * np.float32(0.9)
     gloss = np.clip(0.38 * band + 0.75 * core + edge, 0, 0.92)
     shade = (1 + relief) * (1 + np.float32(0.22) * across)
     return Surface(patch.alpha, shade, gloss.astype(np.float32))
