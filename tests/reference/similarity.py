@@ -85,13 +85,19 @@ def _mutual_information(activations, scores, top_k, scale, weight, log_likelihoo
 
 
 def top_images(values: list[float], top_k: int) -> list[int]:
-    """The images above the best one that is left out, or above a minimum that several share."""
+    """The top images; ties across the cut are left out at the minimum, else evenly chosen."""
     order = sorted(range(len(values)), key=lambda i: (-values[i], i))
-    if top_k < len(values):
-        threshold = values[order[top_k]]
-    else:
-        threshold = min(values) if values.count(min(values)) > 1 else -math.inf
-    return [i for i in order[:top_k] if values[i] > threshold]
+    lowest = min(values)
+    if top_k == len(values):
+        shared = values.count(lowest) > 1
+        return [i for i in order if values[i] > lowest or not shared]
+    cut = values[order[top_k]]
+    chosen = [i for i in order[:top_k] if values[i] > cut]
+    if cut > lowest:
+        tied = [i for i, value in enumerate(values) if value == cut]
+        left = top_k - len(chosen)
+        chosen += [tied[j * len(tied) // left] for j in range(left)]
+    return chosen
 
 
 def rank_reorder(

@@ -99,7 +99,7 @@ def test_result_is_finite_and_repeatable(name) -> None:
 
 
 @pytest.mark.parametrize("top_k", [1, 5, 50, 119, 120])
-def test_top_images_stop_at_a_tie_across_the_cut(top_k) -> None:
+def test_top_images_by_their_twin(top_k) -> None:
     activations, _ = matrices(2)
     indices, counts = top_images(activations, top_k)
     assert indices.shape == (9, top_k)
@@ -113,6 +113,21 @@ def test_top_images_of_a_sparse_unit_are_those_it_fires_on() -> None:
     indices, counts = top_images(activations[:, [5, 3, 4]], 50)
     assert counts.tolist() == [3, 0, 0]
     assert indices[0, :3].tolist() == [5, 20, 21]
+
+
+def test_a_saturated_unit_keeps_an_even_selection_of_its_ties() -> None:
+    activations = torch.zeros(100, 2)
+    activations[20:60] = 1.0
+    activations[[7, 90], 1] = 2.0
+    indices, counts = top_images(activations, 10)
+    assert counts.tolist() == [10, 10]
+    assert indices[0].tolist() == [20, 24, 28, 32, 36, 40, 44, 48, 52, 56]
+    assert indices[1].tolist() == [7, 90, 20, 25, 30, 35, 40, 45, 50, 55]
+    scores = torch.rand(100, 5, generator=torch.Generator().manual_seed(0))
+    scores[20:60, 3] += 3
+    noise = torch.rand(100, 4, generator=torch.Generator().manual_seed(1))
+    found = SIMILARITIES["soft_wpmi"](torch.cat([activations[:, :1], noise], 1), scores)
+    assert int(found[0].argmax()) == 3
 
 
 @pytest.mark.parametrize("name", ["wpmi", "soft_wpmi"])

@@ -106,12 +106,12 @@ def checked_fraction(name: str, value: float) -> float:
 
 
 def top_images(activations: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
-    """Find the images that a unit separates from the rest.
+    """Find the images that activate each unit most, at most ``top_k`` of them.
 
-    Of the ``top_k`` images with the largest activation, only those strictly above the best image
-    that is left out count (with ``top_k`` equal to all images: strictly above a minimum that
-    several images share). Where activations tie across the cut, as the zeros of a sparse unit
-    do, any choice among the tied images would be an accident of their order.
+    Images at a unit's lowest activation do not count where they tie across the cut: the zeros of
+    a sparse unit say nothing, and any choice among them would be an accident of their order. Of
+    images that tie across the cut above the lowest activation, as a saturated unit has them, the
+    ranks that are left get an even selection in the order of the images.
 
     Args:
         activations: ``(images, units)``.
@@ -123,20 +123,26 @@ def top_images(activations: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
     """
     columns = activations.T.contiguous()
     images = columns.shape[1]
+    lowest = columns.amin(1, keepdim=True)
     if top_k < images:
         values, indices = torch.topk(columns, top_k + 1, dim=1)
         threshold = values[:, top_k:]
         values, indices = values[:, :top_k], indices[:, :top_k]
     else:
         values, indices = columns, torch.arange(images, device=columns.device).expand_as(columns)
-        lowest = columns.amin(1, keepdim=True)
         shared = (columns == lowest).sum(1, keepdim=True) > 1
         threshold = torch.where(shared, lowest, torch.full_like(lowest, float("-inf")))
     counts = (values > threshold).sum(1)
     by_index = indices.argsort(1)
     values, indices = values.gather(1, by_index), indices.gather(1, by_index)
-    order = values.argsort(dim=1, descending=True, stable=True)
-    return indices.gather(1, order), counts
+    indices = indices.gather(1, values.argsort(dim=1, descending=True, stable=True))
+    for unit in ((counts < top_k) & (threshold > lowest)[:, 0]).nonzero()[:, 0].tolist():
+        tied = (columns[unit] == threshold[unit]).nonzero()[:, 0]
+        left = top_k - int(counts[unit])
+        even = torch.arange(left, device=tied.device) * len(tied) // left
+        indices[unit, top_k - left :] = tied[even]
+        counts[unit] = top_k
+    return indices, counts
 
 
 def tied_top(values: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -49,9 +49,9 @@ def wpmi(
     j, and B_k the unit's ``top_k`` images. Constants as published: top 28, scale 2, λ = 0.6; the
     scale is made for CLIP's narrow cosines.
 
-    An image counts only where the unit separates it from the images left out
+    Images at a unit's lowest activation do not fill B_k where they tie across the cut
     (:func:`neuronym.similarity.common.top_images`): a sparse unit has fewer than ``top_k``. A
-    unit that separates none scores 0 for every concept and does not count in ``p(m)``.
+    constant unit has none, scores 0 for every concept and does not count in ``p(m)``.
 
     Args:
         activations: ``(images, units)``.
@@ -90,9 +90,9 @@ def soft_wpmi(
     ``log p(B_k | m) = Σ_r log(1 + s_r (P̃[i_r, m] − 1))``. Constants as published: top 100,
     scale 10, λ = 1, membership 0.998 to 0.97; the scale is made for CLIP's narrow cosines.
 
-    An image counts only where the unit separates it from the images left out, as in
-    :func:`wpmi`. On planted sparse units (firing on 0.5 to 20 % of 800 images) this names 89 %
-    right, against 67 % when zeros fill the ranks (``bench/similarity.py`` measures it).
+    Ties at the lowest activation do not fill B_k, as in :func:`wpmi`. On planted sparse units
+    (firing on 0.5 to 20 % of 800 images) this names 89 % right, against 67 % where zeros fill the
+    ranks (``bench/similarity.py`` measures it).
 
     Args:
         activations: ``(images, units)``.
