@@ -128,7 +128,8 @@ def load_efficientnet_lite(variant: str) -> nn.Module:
 
     _check(variant)
     path = efficientnet_weights(variant)
-    module: nn.Module = timm.create_model(f"tf_{variant}", pretrained=False)
+    with torch.random.fork_rng(devices=[]):  # the values are replaced below
+        module: nn.Module = timm.create_model(f"tf_{variant}", pretrained=False)
     try:
         source = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises errors of many kinds for a file that is not one
