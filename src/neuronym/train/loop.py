@@ -97,7 +97,6 @@ class Loop:
         self.competitions = list(lwta_modules(self.module).values())
         self.step = 0
         self.sums: dict[str, float] = {}
-        self.rate, self.temperature = settings.learning_rate, settings.temperature
         self.temperature_of = schedule(
             settings.temperature_schedule,
             start=settings.temperature,
@@ -122,6 +121,16 @@ class Loop:
         self.module.load_state_dict(state.model)
         self.optimizer.load_state_dict(state.optimizer)
         self.scaler.load_state_dict(state.scaler)
+
+    def rate_of(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        return rate_at(
+            step,
+            self.steps,
+            schedule=self.settings.schedule,
+            largest=self.settings.learning_rate,
+            warmup=self.settings.warmup,
+        )
 
     def run_epoch(self, after_step: Callable[[Progress], None], accuracy: float | None) -> None:
         """Take the steps that are left of the epoch under way."""
@@ -171,20 +180,12 @@ class Loop:
         """Seed the step, and set its rate, its temperature and how winners are found."""
         settings = self.settings
         torch.manual_seed(step_seed(settings.seed, self.step))
-        rate = rate_at(
-            self.step,
-            self.steps,
-            schedule=settings.schedule,
-            largest=settings.learning_rate,
-            warmup=settings.warmup,
-        )
+        rate, temperature = self.rate_of(self.step), self.temperature_of(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         settled = self.step >= self.steps * (1 - settings.settle)
-        self.rate = rate
-        self.temperature = self.temperature_of(self.step)
         for competition in self.competitions:
-            competition.temperature = self.temperature
+            competition.temperature = temperature
             competition.mode = "argmax" if settled else "auto"
         try:
             yield
@@ -202,7 +203,7 @@ class Loop:
         loss, parts = self._loss(inputs, labels)
         if not torch.isfinite(loss):
             raise DivergedError(
-                f"the loss is {float(loss)} at step {self.step + 1} of {self.steps}: "
+                f"the loss is {float(loss.detach())} at step {self.step + 1} of {self.steps}: "
                 f"{first_bad_layer(self.module, inputs)}; lower learning_rate, or set clip_norm"
             )
         self.optimizer.zero_grad(set_to_none=True)

@@ -84,7 +84,8 @@ class Session:
         """Run every epoch that is left."""
         while len(self.history) < self.loop.settings.epochs:
             accuracy = self.history[-1]["accuracy"] if self.history else None
-            self.loop.run_epoch(self._after_step, accuracy)
+            if self.loop.step < (len(self.history) + 1) * self.loop.epoch_steps:
+                self.loop.run_epoch(self._after_step, accuracy)
             self._after_epoch()
 
     def _after_step(self, progress: Progress) -> None:
@@ -107,8 +108,8 @@ class Session:
                 },
                 "accuracy": measured.accuracy,
                 "nll": measured.nll,
-                "learning_rate": self.loop.rate,
-                "temperature": self.loop.temperature,
+                "learning_rate": self.loop.rate_of(self.loop.step - 1),
+                "temperature": self.loop.temperature_of(self.loop.step - 1),
                 "seconds": round(self.seconds, 3),
             }
         )
