@@ -53,6 +53,16 @@ def test_render_many_keeps_the_order_and_the_bytes() -> None:
     np.testing.assert_array_equal(here[5], np.asarray(scenes.image(5)))
 
 
+def test_a_consumer_of_render_many_may_stop_early() -> None:
+    scenes = SceneSet(40, size=32).scenes
+    stream = render_many(scenes, size=32, workers=2, chunk=2)
+    first = next(stream)
+    stream.close()
+    again = list(render_many(scenes, size=32, workers=2, chunk=2))
+    assert len(again) == 20
+    np.testing.assert_array_equal(first, again[0])
+
+
 def test_it_is_a_probe_set() -> None:
     scenes = SceneSet(20, seed=3)
     assert isinstance(scenes, ProbeSet)

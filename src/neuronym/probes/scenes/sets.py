@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -190,10 +192,28 @@ def render_many(
     if workers == 1 or len(starts) < 2:
         yield from (_render_chunk(job, size) for job in jobs)
         return
-    from joblib import Parallel, delayed  # type: ignore[import-untyped]
+    yield from _in_processes(jobs, size, workers=workers)
 
-    pool = Parallel(n_jobs=workers, return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)
-    yield from pool(delayed(_render_chunk)(job, size) for job in jobs)
+
+def _in_processes(
+    jobs: Iterable[tuple[Scene, ...]], size: int, *, workers: int
+) -> Iterator[npt.NDArray[np.uint8]]:
+    # Loky's processes do not import the caller's main module, as those of the standard library
+    # do, so that a script needs no guard. They are reused, and end when they are idle.
+    from joblib.externals.loky import get_reusable_executor  # type: ignore[import-untyped]
+
+    pool = get_reusable_executor(max_workers=workers, timeout=30)
+    waiting: deque[Any] = deque()
+    try:
+        for job in jobs:
+            waiting.append(pool.submit(_render_chunk, job, size))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 def _render_chunk(scenes: Sequence[Scene], size: int) -> npt.NDArray[np.uint8]:
