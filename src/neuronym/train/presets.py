@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from neuronym.train.settings import TrainSettings
 
-__all__ = ["CIFAR10", "SCENES", "SCENES_TASK"]
+__all__ = ["CIFAR10", "PRESETS", "SCENES", "SCENES_TASK"]
 
 SCENES_TASK = ("colour", "background")
 """The label of a scene: 11 colours × 9 backgrounds = 99 classes such as "red brick"."""
@@ -31,3 +31,5 @@ CIFAR10 = TrainSettings(
     temperature=2.0,
     precision="bfloat16",
 )
+
+PRESETS: dict[str, TrainSettings] = {"scenes": SCENES, "cifar10": CIFAR10}
