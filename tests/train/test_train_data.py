@@ -134,8 +134,11 @@ def test_nothing_readable() -> None:
         open_source(Blobs(4, broken=range(4)), SIZE)
 
 
-def test_scenes_are_rendered_as_their_own_images() -> None:
+@pytest.mark.parametrize("rendered", [False, True])
+def test_scenes_are_rendered_as_their_own_images(rendered: bool) -> None:
     scenes = SceneSet(20, seed=3, size=64, task="shape")
+    if rendered:
+        scenes = scenes.rendered(workers=1)
     part, _ = split(scenes, 0.25, seed=0)
     source = open_source(part, Preprocessing((3, 64, 64)), workers=1)
     pixels, labels = next(source.batches(np.arange(15), 15))

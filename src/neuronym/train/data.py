@@ -244,13 +244,12 @@ class ImageSource:
 
 
 def _scenes_of(probe: ProbeSet) -> tuple[SceneSet, Indices] | None:
-    """Return the scenes behind ``probe`` where it is such a set, or a part of one."""
-    if isinstance(probe, SceneSet):
-        return probe, np.arange(len(probe), dtype=np.int64)
+    """Return the scenes behind ``probe`` where it is such a set, or a part, still to be drawn."""
+    whole, indices = probe, np.arange(len(probe), dtype=np.int64)
     if isinstance(probe, Subset):
         whole, indices = probe.origin
-        if isinstance(whole, SceneSet):
-            return whole, indices
+    if isinstance(whole, SceneSet) and not whole.is_rendered:
+        return whole, indices
     return None
 
 

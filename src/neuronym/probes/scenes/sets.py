@@ -144,6 +144,11 @@ class SceneSet:
         other._pixels = np.concatenate(parts)
         return other
 
+    @property
+    def is_rendered(self) -> bool:
+        """Whether the images are held in memory."""
+        return self._pixels is not None
+
     def _copy(self) -> SceneSet:
         other = SceneSet.__new__(SceneSet)
         other.seed, other.size, other.choices = self.seed, self.size, self.choices
