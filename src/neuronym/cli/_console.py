@@ -11,7 +11,7 @@ import typer
 
 __all__ = ["Stages", "progress", "say"]
 
-Progress = Callable[[int, int, str], None]
+ProgressFunction = Callable[[int, int, str], None]
 
 
 def say(text: str) -> None:
@@ -20,13 +20,13 @@ def say(text: str) -> None:
 
 
 @contextlib.contextmanager
-def progress(title: str, *, quiet: bool = False) -> Iterator[Progress]:
+def progress(title: str, *, quiet: bool = False) -> Iterator[ProgressFunction]:
     """Yield a function ``(done, total, note)`` that draws a bar with rate and time left.
 
     Without a terminal it writes a line at most every 15 seconds.
     """
     if quiet:
-        yield lambda done, total, note="": None
+        yield _nothing
         return
     if not sys.stderr.isatty():
         yield _line_writer(title)
@@ -53,7 +53,11 @@ def progress(title: str, *, quiet: bool = False) -> Iterator[Progress]:
         yield update
 
 
-def _line_writer(title: str) -> Progress:
+def _nothing(done: int, total: int, note: str = "") -> None:
+    pass
+
+
+def _line_writer(title: str) -> ProgressFunction:
     start = last = time.perf_counter()
 
     def update(done: int, total: int, note: str = "") -> None:
@@ -66,7 +70,8 @@ def _line_writer(title: str) -> Progress:
         last = now
         rate = done / max(now - start, 1e-9)
         left = (total - done) / rate if rate else 0.0
-        say(f"  {title}: {done}/{total}, {rate:.1f}/s, {left:.0f} s left{', ' + note if note else ''}")
+        tail = f", {note}" if note else ""
+        say(f"  {title}: {done}/{total}, {rate:.1f}/s, {left:.0f} s left{tail}")
 
     return update
 

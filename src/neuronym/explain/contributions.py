@@ -156,7 +156,7 @@ def _replace_output(
 
 
 def _module(module: nn.Module, site: str) -> nn.Module:
-    known = dict(module.named_modules())
+    known: dict[str, nn.Module] = dict(module.named_modules())
     if site not in known:
         close = ", ".join(nearest(site, known)) or ", ".join(list(known)[1:6])
         raise InputError(f"the model has no module {site!r}; nearest: {close}")
