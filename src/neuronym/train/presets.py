@@ -27,8 +27,12 @@ CIFAR10 = TrainSettings(
     competitors=8,
     epochs=30,
     batch_size=128,
+    optimizer="adamw",
+    learning_rate=4e-3,
+    weight_decay=0.05,
     augment="cifar",
     temperature=2.0,
+    settle=0.1,
     precision="bfloat16",
 )
 

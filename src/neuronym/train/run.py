@@ -14,7 +14,7 @@ from torch import nn
 from neuronym._version import __version__
 from neuronym.errors import FolderInUseError, InputError
 from neuronym.files import MANIFEST, output_folder, read_json
-from neuronym.lwta import DEFAULT_RULES, lwta_modules
+from neuronym.lwta import DEFAULT_RULES, LWTA, lwta_modules
 from neuronym.lwta.rules import action_for
 from neuronym.models import LoadedModel, ModelConfig, load, read_config
 from neuronym.models.folder import compete
@@ -25,7 +25,7 @@ from neuronym.train.loop import Loop, Progress
 from neuronym.train.session import KIND, Session, TrainResult, finished
 from neuronym.train.settings import TrainSettings
 
-__all__ = ["BuiltModel", "build_model", "train"]
+__all__ = ["BuiltModel", "activation_sites", "build_model", "train"]
 
 
 def train(
@@ -214,7 +214,7 @@ def build_model(settings: TrainSettings, num_classes: int) -> BuiltModel:
             raise InputError(
                 f"model {settings.model!r} competes already; dense=True cannot undo it"
             )
-        return BuiltModel(loaded, _activations(loaded.module))
+        return BuiltModel(loaded, activation_sites(loaded.module))
     if held:
         other = sorted(set(held.values()) - {settings.competitors})
         if other:
@@ -233,10 +233,10 @@ def build_model(settings: TrainSettings, num_classes: int) -> BuiltModel:
     return BuiltModel(loaded, tuple(lwta_modules(module)), tuple(settings.skip), tuple(left))
 
 
-def _activations(module: nn.Module) -> tuple[str, ...]:
-    """Return the names of the modules that a conversion would replace."""
+def activation_sites(module: nn.Module) -> tuple[str, ...]:
+    """Return the names of the modules that compete, or that a conversion would replace."""
     return tuple(
         name
         for name, part in module.named_modules()
-        if action_for(part, DEFAULT_RULES) == "replace"
+        if isinstance(part, LWTA) or action_for(part, DEFAULT_RULES) == "replace"
     )
