@@ -121,8 +121,9 @@ def rank_reorder(
             abs(own[j] - own[order[j]]) ** power for order in shuffles for j in range(count)
         ) / (5 * count)
         for m in range(scores.shape[1]):
-            by_score = sorted(range(count), key=lambda j, m=m: (-scores[top[j], m], j))
-            error = sum(abs(own[by_score[j]] - own[j]) ** power for j in range(count)) / count
+            by_score = sorted(top, key=lambda i, m=m: (-scores[i, m], i))
+            differences = [activations[by_score[j], k] - own[j] for j in range(count)]
+            error = sum(abs(difference) ** power for difference in differences) / count
             error = error / usual if usual > 0 else 1.0
             strength = max(sum(scores[i, m] for i in top) / count, 1e-3)
             result[k, m] = -error / strength**score_power

@@ -171,6 +171,13 @@ def test_labels_take_the_place_of_scores() -> None:
     assert (found[:, :2] == 0.5).all()
 
 
+def test_rank_reorder_gives_nothing_for_scores_that_all_tie() -> None:
+    activations, scores = matrices(8)
+    found = SIMILARITIES["rank_reorder"](activations[:, :1], scores + 1.0)[0]
+    assert found[1] < -0.3  # a constant concept orders nothing
+    assert found[3] < -0.3
+
+
 def test_rank_reorder_is_seeded() -> None:
     activations, scores = matrices(8)
     reorder = SIMILARITIES["rank_reorder"]

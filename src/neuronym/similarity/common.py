@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -145,11 +146,17 @@ def top_images(activations: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
     return indices, counts
 
 
-def tied_top(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return values and indices of the ``count`` largest per column, the lower index first
-    among equals: ``(count, columns)`` each."""
-    ordered = torch.sort(values, dim=0, descending=True, stable=True)
-    return ordered.values[:count], ordered.indices[:count]
+class Top(NamedTuple):
+    """The largest of each column and where they are: ``(count, columns)`` each."""
+
+    values: Tensor
+    indices: Tensor
+
+
+def tied_top(columns: Tensor, count: int) -> Top:
+    """Return the ``count`` largest of each column, the lower index first among equals."""
+    ordered = torch.sort(columns, dim=0, descending=True, stable=True)
+    return Top(ordered.values[:count], ordered.indices[:count])
 
 
 def block_length(bytes_each: int, total: int, *, budget: int = BLOCK_BYTES) -> int:

@@ -83,9 +83,12 @@ def prepare_rank_reorder(
     checked_positive("power", power)
     if score_power:
         checked_positive("score_power", score_power)
-    values, indices = tied_top(activations, count)
-    values, indices = values.T.contiguous(), indices.T.contiguous()
-    usual = _shuffled_error(values, power, seed)
+    top = tied_top(activations, count)
+    largest = top.values.T.contiguous()
+    # In the order of the images, so that tied scores do not fall into the unit's own order.
+    indices, by_index = top.indices.T.sort(1)
+    own = largest.gather(1, by_index)
+    usual = _shuffled_error(largest, power, seed)
 
     def score(concept_scores: Tensor) -> Tensor:
         concepts = concept_scores.shape[1]
@@ -97,9 +100,8 @@ def prepare_rank_reorder(
             part = slice(start, start + step)
             scores = concept_scores[indices[part]]
             order = scores.argsort(dim=1, descending=True, stable=True)
-            own = values[part, :, None]
-            reordered = own.expand_as(order).gather(1, order)
-            error = (reordered - own).abs_().pow_(power).mean(1)
+            theirs = own[part, :, None].expand_as(order).gather(1, order)
+            error = (theirs - largest[part, :, None]).abs_().pow_(power).mean(1)
             error = torch.where(usual[part] > 0, error / usual[part], torch.ones_like(error))
             strength = scores.mean(1).clamp_(min=MIN_SCORE) ** score_power
             result[part] = -error / strength

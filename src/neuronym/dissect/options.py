@@ -1,0 +1,100 @@
+"""How a dissection is done: one frozen dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from neuronym.errors import InputError, UnavailableError
+from neuronym.record import PoolingChoice
+
+__all__ = ["DissectOptions", "checked_device"]
+
+MIN_THUMBNAIL = 32
+
+
+@dataclass(frozen=True)
+class DissectOptions:
+    """How a dissection is done.
+
+    Attributes:
+        pooling: Name of a pooling, a function, a mapping from site patterns to either, or
+            ``None`` for the default of each site (:func:`neuronym.record.pooling.pooling_for`).
+        channel_dims: Site pattern → dimension of the units, where it cannot be known otherwise.
+        similarity_keywords: Keywords of the similarity. What is left out gets the similarity's
+            default, but ``scale`` is multiplied by the vision-text model's logit scale divided
+            by CLIP's (100), and ``top_k`` is at most a quarter of the images.
+        permutations: Draws of the null distribution behind ``p_value``; 0 computes none. Each
+            draw costs as much as the naming.
+        top_images: Images per unit that the atlas lists and shows.
+        runner_ups: Names per unit beside the best.
+        thumbnail_pixels: Longest side of a thumbnail; smaller images are not enlarged.
+        batch_size: Images per forward pass.
+        workers: Threads that decode; ``None`` takes one per processor, at most 4.
+        device: Where the model runs and similarities are computed, e.g. ``"cuda"``; ``None``
+            takes the device of the model's parameters. A model is moved back afterwards.
+        cache: A folder for embeddings and recordings that later runs may use; ``True`` takes the
+            user's cache folder, ``False`` keeps none.
+        overwrite: Replace an earlier atlas in the output folder, once the input has proved good.
+        seed: Of the permutations, and of a similarity that draws at random.
+        transform: One PIL image → one input tensor, for a model that is a plain module.
+        progress: Called with ``(done, total, note)``.
+    """
+
+    pooling: PoolingChoice = None
+    channel_dims: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    similarity_keywords: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    permutations: int = 0
+    top_images: int = 20
+    runner_ups: int = 5
+    thumbnail_pixels: int = 192
+    batch_size: int = 64
+    workers: int | None = None
+    device: str | None = None
+    cache: bool | str | Path = True
+    overwrite: bool = False
+    seed: int = 0
+    transform: Callable[[Image.Image], Tensor] | None = None
+    progress: Callable[[int, int, str], None] | None = None
+
+    def __post_init__(self) -> None:
+        least = {
+            "permutations": 0,
+            "top_images": 1,
+            "runner_ups": 0,
+            "thumbnail_pixels": MIN_THUMBNAIL,
+            "batch_size": 1,
+        }
+        for name, smallest in least.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+                raise InputError(
+                    f"{name} must be a whole number of at least {smallest}, not {value!r}"
+                )
+
+
+def checked_device(name: str) -> torch.device:
+    """Return a torch device that is there.
+
+    Raises:
+        InputError: The name is not of the form of a device.
+        UnavailableError: There is no such device on this machine.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(
+            f"device {name!r} is not a torch device such as 'cpu' or 'cuda'"
+        ) from error
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UnavailableError(f"device {name!r} is not available here; use 'cpu'") from error
+    return device
