@@ -24,6 +24,7 @@ from dissect.planted import (
     transform,
 )
 from neuronym import lwta
+from neuronym.concepts import from_words
 from neuronym.dissect import DissectOptions, dissect, record_sites
 from neuronym.errors import FolderInUseError, InputError, UnknownNameError
 from neuronym.files import output_folder
@@ -31,6 +32,8 @@ from neuronym.models import LoadedModel
 from neuronym.probes import from_images
 from neuronym.results import Atlas
 from neuronym.similarity import SIMILARITIES
+
+OVERWRITE = DissectOptions(overwrite=True)
 
 
 @pytest.fixture(autouse=True)
@@ -236,10 +239,12 @@ def test_output_folders(tmp_path) -> None:
     assert len(Atlas.load(run(out=claimed).folder)) == 19
     with pytest.raises(FolderInUseError, match="already holds a run of 'atlas'"):
         run(out=claimed)
+    run(out=claimed, concepts=from_words(WORDS[:5], name="few"), options=OVERWRITE)
+    assert Atlas.load(claimed).provenance["concepts"]["spec"] == "few"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")
     with pytest.raises(FolderInUseError, match="not a neuronym run"):
-        run(out=tmp_path / "mine")
+        run(out=tmp_path / "mine", options=OVERWRITE)
     other = output_folder(tmp_path / "model", kind="model")
     with pytest.raises(FolderInUseError, match="a run of 'model'"):
         run(out=other)

@@ -45,6 +45,7 @@ class DissectOptions:
         overwrite: Replace an earlier atlas in the output folder, once the input has proved good.
         seed: Of the permutations, and of a similarity that draws at random.
         transform: One PIL image → one input tensor, for a model that is a plain module.
+        overwrite: Replace an earlier atlas in the output folder.
         progress: Called with ``(done, total, note)``.
     """
 
@@ -55,13 +56,14 @@ class DissectOptions:
     top_images: int = 20
     runner_ups: int = 5
     thumbnail_pixels: int = 192
-    batch_size: int = 64
+    batch_size: int = 32
     workers: int | None = None
     device: str | None = None
     cache: bool | str | Path = True
     overwrite: bool = False
     seed: int = 0
     transform: Callable[[Image.Image], Tensor] | None = None
+    overwrite: bool = False
     progress: Callable[[int, int, str], None] | None = None
 
     def __post_init__(self) -> None:
