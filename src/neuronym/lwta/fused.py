@@ -32,7 +32,8 @@ def _entries() -> Any:
     try:
         from neuronym.lwta.kernels import entries
     except ImportError as error:
-        warnings.warn(f"LWTA kernels are off, plain torch is used: {error}", stacklevel=2)
+        text = f"LWTA kernels are off, plain torch is used: {error}"
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
         return None
     return entries
 

@@ -138,6 +138,11 @@ class Producers(TorchDispatchMode):
         """Return the dimension of the units: ``None`` if unknown, :data:`CONFLICT` if disputed."""
         return self._known.get(id(tensor))
 
+    def declare(self, tensor: Tensor, dimension: int) -> None:
+        """State where the units of a tensor are, where the operation is known from outside."""
+        self._known[id(tensor)] = dimension
+        self._alive.append(tensor)
+
     def __torch_dispatch__(
         self,
         func: Any,
@@ -158,8 +163,7 @@ class Producers(TorchDispatchMode):
             if known is None:
                 self._known.pop(id(out), None)
             elif known < out.dim():
-                self._known[id(out)] = known
-                self._alive.append(out)
+                self.declare(out, known)
         return result
 
     def _follow(self, name: str, func: Any, args: tuple[Any, ...], out: Tensor) -> int | None:

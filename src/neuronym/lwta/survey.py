@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from neuronym.errors import InputError
 from neuronym.lwta.producers import Producers
 from neuronym.lwta.report import FunctionalCall
-from neuronym.lwta.rules import FUNCTIONS, Rules, action_for
+from neuronym.lwta.rules import DEFAULT_RULES, FUNCTIONS, Rules, action_for
 
 __all__ = ["Call", "Example", "Survey", "copied", "survey"]
 
@@ -48,12 +48,17 @@ class Survey:
 
 
 class _Functions(TorchFunctionMode):
-    """Counts activations that are computed by a function in the forward of another module."""
+    """Counts activations that are computed by a function in the forward of another module.
 
-    def __init__(self, found: Survey, stack: list[tuple[str, bool]]) -> None:
+    It also tells the producers where ``linear`` wrote its units, which torch may carry out by
+    operations that do not show it (a batched product of an expanded input).
+    """
+
+    def __init__(self, found: Survey, stack: list[tuple[str, bool]], producers: Producers) -> None:
         super().__init__()
         self.found = found
         self.stack = stack
+        self.producers = producers
 
     def __torch_function__(
         self,
@@ -67,7 +72,10 @@ class _Functions(TorchFunctionMode):
             module, known = self.stack[-1] if self.stack else ("", False)
             if not known:
                 self.found.functional[module, name.rstrip("_")] += 1
-        return func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
+        if name == "linear" and isinstance(result, Tensor):
+            self.producers.declare(result, result.dim() - 1)
+        return result
 
 
 def copied(model: nn.Module, *, meta: bool = False) -> nn.Module:
@@ -156,10 +164,11 @@ def _run(
     for name, module in model.named_modules():
         module._forward_hooks.clear()
         module._forward_pre_hooks.clear()
-        _watch(module, (name, action_for(module, rules) is not None), stack)
+        known = action_for(module, rules) or action_for(module, DEFAULT_RULES)
+        _watch(module, (name, known is not None), stack)
         if name in found.calls:
             _observe(module, found.calls[name], producers)
-    with torch.no_grad(), _Functions(found, stack), producers:
+    with torch.no_grad(), _Functions(found, stack, producers), producers:
         model(*arguments[0], **arguments[1])
     return found
 

@@ -154,6 +154,32 @@ class _Recorder:
         )
 
 
+class _Inputs:
+    """A forward pre-hook of the traced model that counts images; its copies do nothing."""
+
+    def __init__(self, target: Trace) -> None:
+        self.target = target
+
+    def __call__(
+        self, model: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]
+    ) -> None:
+        values = (*positional, *named.values())
+        first = next((value for value in values if isinstance(value, Tensor)), None)
+        if first is not None and first.dim() and not isinstance(model, LWTA):
+            self.target.inputs += first.shape[0]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _copied_hook, ()
+
+
+def _copied_hook() -> Any:
+    return _nothing
+
+
+def _nothing(*_: object) -> None:
+    """Do nothing: what the hook of a running trace is in a copy of the model."""
+
+
 def _checked_keep(keep: str | Iterable[str]) -> frozenset[str]:
     kept = frozenset([keep] if isinstance(keep, str) else keep)
     for name in kept:
@@ -186,13 +212,8 @@ def trace(model: nn.Module, *, keep: str | Iterable[str] = "kl") -> Iterator[Tra
         raise InputError("the model has no LWTA module: nothing to trace; convert it first")
     record = Trace()
 
-    def count(_: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
-        tensors = [value for value in (*positional, *named.values()) if isinstance(value, Tensor)]
-        if tensors and tensors[0].dim() and not isinstance(model, LWTA):
-            record.inputs += tensors[0].shape[0]
-
     added = [(module, _Recorder(record, name, module, kept)) for name, module in modules.items()]
-    handle = model.register_forward_pre_hook(count, with_kwargs=True)
+    handle = model.register_forward_pre_hook(_Inputs(record), with_kwargs=True)
     try:
         for module, recorder in added:
             module._recorders = (*module._recorders, recorder)
