@@ -241,6 +241,10 @@ def test_output_folders(tmp_path) -> None:
         run(out=claimed)
     run(out=claimed, concepts=from_words(WORDS[:5], name="few"), options=OVERWRITE)
     assert Atlas.load(claimed).provenance["concepts"]["spec"] == "few"
+    bad = DissectOptions(overwrite=True, similarity_keywords={"top_k": 999})
+    with pytest.raises(InputError, match="not 999"):
+        run(out=claimed, options=bad)
+    assert Atlas.load(claimed).provenance["concepts"]["spec"] == "few"  # nothing was lost
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("keep")
     with pytest.raises(FolderInUseError, match="not a neuronym run"):

@@ -45,7 +45,6 @@ class DissectOptions:
         overwrite: Replace an earlier atlas in the output folder, once the input has proved good.
         seed: Of the permutations, and of a similarity that draws at random.
         transform: One PIL image → one input tensor, for a model that is a plain module.
-        overwrite: Replace an earlier atlas in the output folder.
         progress: Called with ``(done, total, note)``.
     """
 
@@ -63,7 +62,6 @@ class DissectOptions:
     overwrite: bool = False
     seed: int = 0
     transform: Callable[[Image.Image], Tensor] | None = None
-    overwrite: bool = False
     progress: Callable[[int, int, str], None] | None = None
 
     def __post_init__(self) -> None:

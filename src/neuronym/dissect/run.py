@@ -117,6 +117,7 @@ def dissect(
     with _timed(seconds, "name"):
         units = name_units(recording, naming, options)
     with _timed(seconds, "thumbnails"):
+        folder = _cleared(folder, options.overwrite)
         shown = shown_images(probes, units, folder, options)
     facts = provenance(
         target, probes, vision_text, recording=recording, naming=naming, options=options
@@ -268,13 +269,24 @@ def _site_infos(recording: Recording) -> tuple[SiteInfo, ...]:
 
 
 def _claimed(out: Path, overwrite: bool) -> Path:
-    """Claim the output folder, or take one that was claimed for an atlas and is still empty."""
+    """Claim the output folder; one that is to be replaced keeps what it holds until the end.
+
+    A folder that was claimed for an atlas and is still empty is taken as it is.
+    """
     marker = out / MARKER
-    if marker.is_file() and [path.name for path in out.iterdir()] == [MARKER]:
+    if marker.is_file():
         held = marker.read_text(encoding="utf-8", errors="replace").strip()
-        if held == KIND:
+        empty = [path.name for path in out.iterdir()] == [MARKER]
+        if held == KIND and (empty or overwrite):
             return out
-    return output_folder(out, kind=KIND, overwrite=overwrite)
+    return output_folder(out, kind=KIND)
+
+
+def _cleared(folder: Path | None, overwrite: bool) -> Path | None:
+    """Clear an earlier atlas, now that a new one takes its place."""
+    if folder is None or not overwrite:
+        return folder
+    return output_folder(folder, kind=KIND, overwrite=True)
 
 
 def _caches(cache: bool | str | Path) -> tuple[Path | None, Path | None]:
