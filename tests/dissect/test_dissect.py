@@ -14,6 +14,7 @@ from dissect.planted import (
     ATTRIBUTES,
     CELL,
     WORDS,
+    Detectors,
     PlantedVisionText,
     WithBroken,
     concepts,
@@ -67,6 +68,19 @@ def test_every_similarity_recovers_the_planted_names(similarity) -> None:
     dead = atlas.units[-1]
     assert (dead.name, dead.score, dead.p_value) == (None, None, None)
     assert (dead.runner_up_names, dead.top_images, dead.firing_rate) == ((), (), 0.0)
+
+
+@pytest.mark.parametrize("similarity", list(SIMILARITIES))
+def test_competitive_units_are_named_by_what_they_win_on(similarity) -> None:
+    order = np.random.default_rng(2).permutation(ATTRIBUTES).tolist()
+    model = Detectors(order)
+    model.act = lwta.LWTA(4)
+    atlas = run(loaded(model), probe_set(400), similarity=similarity)
+    assert atlas.site("act").competitors == 4
+    assert [unit.block for unit in atlas] == [index // 4 for index in range(ATTRIBUTES)]
+    assert [unit.name for unit in atlas] == [WORDS[attribute] for attribute in order]
+    rates = np.array([unit.win_rate for unit in atlas]).reshape(4, 4)
+    np.testing.assert_allclose(rates.sum(1), 1)
 
 
 def test_units_and_site_in_detail() -> None:
