@@ -18,6 +18,7 @@ SCENES = TrainSettings(
     learning_rate=2e-3,
     weight_decay=0.02,
     augment="light",
+    kl_weight=1e-5,
     temperature=2.0,
     precision="bfloat16",
 )
@@ -31,6 +32,7 @@ CIFAR10 = TrainSettings(
     learning_rate=4e-3,
     weight_decay=0.05,
     augment="cifar",
+    kl_weight=2e-6,
     temperature=2.0,
     settle=0.1,
     precision="bfloat16",

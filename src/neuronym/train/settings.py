@@ -85,7 +85,7 @@ class TrainSettings:
     clip_norm: float | None = None
     label_smoothing: float = 0.1
     augment: str = "light"
-    kl_weight: float = 0.0
+    kl_weight: float = 1e-6
     kl_per_position: bool = False
     temperature: float = 0.67
     temperature_end: float | None = None
