@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from neuronym.errors import InputError
 from neuronym.models import Preprocessing, load
 from neuronym.models.folder import compete
 from neuronym.train import calibrate, evaluate, open_source
@@ -87,3 +88,11 @@ def test_nothing_to_calibrate() -> None:
     source = open_source(Blobs(8), Preprocessing(SIZE))
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 256, 3))
     assert calibrate(net, source, order=np.arange(8), batch_size=4) == 0
+
+
+def test_no_readable_image(competitive: nn.Module) -> None:
+    probe = Blobs(8, side=256, broken=range(8))
+    streamed = open_source(probe, Preprocessing((3, 256, 256)), memory_mb=1)
+    assert not streamed.in_memory
+    with pytest.raises(InputError, match="'blobs:8' has no readable image to evaluate on"):
+        evaluate(competitive, streamed)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from neuronym.errors import InputError
 from neuronym.lwta import kl_per_layer, lwta_modules, trace
 from neuronym.models.preprocessing import Preprocessing
 from neuronym.train.data import ImageSource, Indices
@@ -78,6 +79,9 @@ def evaluate(
         sites: Names of modules whose outputs' activity is measured.
         kl: Whether the KL per LWTA site is measured too.
         precision: Autocast dtype, or ``None`` for float32.
+
+    Raises:
+        InputError: No image could be read.
     """
     device = _device_of(module)
     correct, nll, images = 0, 0.0, 0
@@ -106,6 +110,8 @@ def evaluate(
                         divergence[name] = divergence.get(name, 0.0) + float(value) * len(labels)
     finally:
         module.train(was_training)
+    if not images:
+        raise InputError(f"{source.probe.name!r} has no readable image to evaluate on")
     return Evaluation(
         images=images,
         accuracy=correct / images,
