@@ -79,7 +79,7 @@ def fit_pocket(
         exclude=lambda scene: bool(unfitted_pairs(scene)),
     )
     facts: dict[str, Any] = {
-        "groups": {group: list(values) for group, values in GROUPS.items()},
+        "groups": [[group, list(values)] for group, values in GROUPS.items()],
         "seed": seed,
         "settings": asdict(chosen),
         "photos": {"fitted": len(kept), "of": len(photos), "fingerprint": photos.fingerprint},

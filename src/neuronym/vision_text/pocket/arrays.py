@@ -42,7 +42,7 @@ class TextArrays:
         word_in, word_in_bias: (384, hidden), (hidden,): first layer of the attribute reader.
         word_out, word_out_bias: (hidden, outputs), (outputs,): for every group its values and
             "none", then one logit for "says a thing".
-        facts: ``groups`` (group → values), and how the arrays were made.
+        facts: ``groups`` (a list of group and values), and how the arrays were made.
     """
 
     mean: FloatArray
@@ -61,7 +61,7 @@ class TextArrays:
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Values of each attribute group, in the order of the outputs."""
-        return {group: tuple(values) for group, values in self.facts["groups"].items()}
+        return {group: tuple(values) for group, values in self.facts["groups"]}
 
 
 @dataclass(frozen=True)
