@@ -102,6 +102,20 @@ def test_gradient_of_the_kl_alone_and_of_nothing() -> None:
     assert torch.allclose(expanded, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_only_activations_and_a_byte_per_block_are_kept(dtype: torch.dtype) -> None:
+    z = torch.randn(64, 240, 4, 4, dtype=dtype).requires_grad_()
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        engine.run(z, Rule(8, 1, 0.67, 3, kl=True))
+    assert sum(kept.values()) == z.numel() * z.element_size() + z.numel() // 8
+
+
 def test_what_the_kernels_leave_to_plain_operations() -> None:
     rule = Rule(2, 1, 0.67, None, kl=False)
     z = torch.zeros(2, 600)
