@@ -25,6 +25,7 @@ __all__ = ["demo"]
 PRESET = "scenes"
 SITES = "layers.1.act,layers.2.act"
 TEST_SEED, PROBE_SEED, CHECK_SEED = 101, 102, 103  # added to the seed: four disjoint sets
+SIMILARITY = "cosine"  # reads every image; the attributes are on a tenth to a half of them
 GROUPS = ("colour", "pattern", "shape", "background", "count")  # what a unit may be selective for
 EXPLAINED = 6
 
@@ -151,6 +152,7 @@ def _dissect(model: LoadedModel, probe: SceneSet, out: Path, *, quiet: bool) -> 
             concepts.load("attributes"),
             vision_text.load("pocket"),
             sites=SITES,
+            similarity=SIMILARITY,
             out=out,
             options=DissectOptions(progress=update),
         )
