@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -22,22 +23,32 @@ def fit_pocket(
         Path | None, typer.Option("--wordnet", help="WordNet 3.0 dictionary folder.")
     ] = None,
     variant: Annotated[
-        str, typer.Option("--variant", help="efficientnet_lite0, _lite1 or _lite2.")
-    ] = "efficientnet_lite0",
+        list[str] | None,
+        typer.Option("--variant", help="efficientnet_lite0, _lite1 or _lite2; repeat for more."),
+    ] = None,
+    scenes: Annotated[
+        int | None, typer.Option("--scenes", help="Rendered scenes the attributes are fitted on.")
+    ] = None,
     seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
     """Fit the pocket model's arrays on photos, WordNet and rendered scenes; minutes on a CPU."""
     from neuronym import probes
+    from neuronym.fit_pocket import FitSettings
     from neuronym.fit_pocket import fit_pocket as run
 
+    settings = FitSettings()
+    if variant:
+        settings = replace(settings, variants=tuple(variant))
+    if scenes is not None:
+        settings = replace(settings, scenes=scenes)
     with progress("fitting", quiet=quiet) as update:
         written = run(
             probes.load(photos),
             out,
             wordnet=wordnet,
-            variant=variant,
             seed=seed,
-            progress=update,
+            settings=settings,
+            progress=lambda step, share: update(round(100 * share), 100, step),
         )
     typer.echo(str(written))

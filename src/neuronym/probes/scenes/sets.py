@@ -205,7 +205,7 @@ def _in_processes(
 ) -> Iterator[npt.NDArray[np.uint8]]:
     # Loky's processes do not import the caller's main module, as those of the standard library
     # do, so that a script needs no guard. They are reused, and end when they are idle.
-    from joblib.externals.loky import get_reusable_executor  # type: ignore[import-untyped]
+    from joblib.externals.loky import get_reusable_executor
 
     pool = get_reusable_executor(max_workers=workers, timeout=30)
     waiting: deque[Any] = deque()
