@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["demo"]
 
 PRESET = "scenes"
+TITLE = "The neurons of a network that looks at scenes"
 SITES = "layers.1.act,layers.2.act"
 TEST_SEED, PROBE_SEED, CHECK_SEED = 101, 102, 103  # added to the seed: four disjoint sets
 SIMILARITY = "cosine"  # reads every image; the attributes are on a tenth to a half of them
@@ -90,11 +91,17 @@ def demo(
         explained = _explain(model, atlas, sets.check, folder / "explanations")
     summary = _summary(settings, measured, truth, sets)
     with stages.stage("report", "writing the report"):
-        from neuronym.report import write_report
+        from neuronym.report import ReportOptions, write_report
 
         summary["seconds"] = {**stages.seconds, "total": stages.total}
         shown = {**summary, "truth": [row.to_dict() for row in truth]}
-        page = write_report(atlas, folder / "report", explanations=explained, summary=shown)
+        page = write_report(
+            atlas,
+            folder / "report",
+            explanations=explained,
+            summary=shown,
+            options=ReportOptions(title=TITLE),
+        )
     summary["seconds"] = {**stages.seconds, "total": stages.total}
     write_json(folder / "truth.json", [row.to_dict() for row in truth])
     write_json(folder / "summary.json", summary)
