@@ -150,6 +150,19 @@ def test_order_of_images_does_not_matter_for_sparse_units() -> None:
         torch.testing.assert_close(found, moved)
 
 
+@pytest.mark.parametrize("name", ["cosine", "cosine_cubed"])
+@pytest.mark.parametrize("factor", [1e-30, 1e-12, 1e-6, 1e12, 1e30])
+def test_cosines_do_not_depend_on_the_scale(name, factor) -> None:
+    activations, scores = (x.float() for x in matrices(5))
+    expected = SIMILARITIES[name](activations, scores)
+    torch.testing.assert_close(
+        SIMILARITIES[name](activations * factor, scores * factor), expected, atol=2e-5, rtol=0
+    )
+    shifted = SIMILARITIES[name](activations, scores * 0 + 1e5 * (1 + scores[0]))
+    if name == "cosine_cubed":
+        assert (shifted == 0).all()  # constants, however large their rounding
+
+
 def test_jensen_shannon_bounds() -> None:
     activations, scores = matrices(5)
     found = SIMILARITIES["jensen_shannon"](activations, scores)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -58,28 +60,58 @@ def prepare_cosine(activations: Tensor) -> Scorer:
     units = _unit_length(activations).T
 
     def score(concept_scores: Tensor) -> Tensor:
-        return (units @ _unit_length(concept_scores)).clamp(-1, 1)
+        norms = torch.linalg.vector_norm(concept_scores, dim=0)
+        result = (units @ concept_scores).div_(norms).clamp_(-1, 1)
+        doubtful = (norms < _SMALL) | ~torch.isfinite(norms)
+        return _again(result, units, concept_scores, doubtful, _unit_length)
 
     return score
 
 
 def prepare_cosine_cubed(activations: Tensor) -> Scorer:
     """Return the scorer of :func:`cosine_cubed` for these activations."""
-    units = _unit_length(_cubed(activations)).T
+    units = _cubed(activations).T
 
     def score(concept_scores: Tensor) -> Tensor:
-        return (units @ _unit_length(_cubed(concept_scores))).clamp(-1, 1)
+        means = concept_scores.mean(0)
+        centred = concept_scores - means
+        cubed = (centred * centred).mul_(centred)
+        norms = torch.linalg.vector_norm(cubed, dim=0)
+        result = (units @ cubed).div_(norms).clamp_(-1, 1)
+        # Below this share of its mean, a column may be a constant that rounding spread.
+        rounding = (means.abs() * _ROUNDING) ** 3 * len(concept_scores) ** 0.5
+        doubtful = (norms < _SMALL + rounding) | ~torch.isfinite(norms)
+        return _again(result, units, concept_scores, doubtful, _cubed)
 
     return score
 
 
+_SMALL = 1e-18  # of a norm: its squares are about to leave float32
+_ROUNDING = 1e-5
+
+
+def _again(
+    result: Tensor,
+    units: Tensor,
+    concept_scores: Tensor,
+    doubtful: Tensor,
+    careful: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """Compute the doubtful columns again by the careful way."""
+    if bool(doubtful.any()):
+        columns = careful(concept_scores[:, doubtful])
+        result[:, doubtful] = (units @ columns).clamp_(-1, 1)
+    return result
+
+
 def _cubed(columns: Tensor) -> Tensor:
-    """Centre, scale each column to a largest value of 1, cube; a constant column becomes 0."""
+    """Centre, scale each column to a largest value of 1, cube, give it length 1; a constant
+    column becomes 0."""
     # A constant's mean may be off by rounding: then its deviations are noise, not a signal.
     centred = columns - columns.mean(0, keepdim=True)
     constant = columns.amax(0, keepdim=True) == columns.amin(0, keepdim=True)
     centred = torch.where(constant, torch.zeros_like(centred), centred)
-    return _shrunk(centred) ** 3
+    return _unit_length(_shrunk(centred) ** 3)
 
 
 def _unit_length(columns: Tensor) -> Tensor:
