@@ -83,6 +83,18 @@ def test_competitive_units_are_named_by_what_they_win_on(similarity) -> None:
     np.testing.assert_allclose(rates.sum(1), 1)
 
 
+def test_a_similarity_of_ones_own() -> None:
+    def covariance(activations, concept_scores, *, power=1.0):
+        return (activations.T**power) @ concept_scores
+
+    model = detectors()
+    options = DissectOptions(similarity_keywords={"power": 2.0})
+    atlas = run(loaded(model), similarity=covariance, options=options)
+    assert [unit.name for unit in atlas][:-1] == [WORDS[a] for a in model.order[:-1]]
+    assert atlas.provenance["similarity"]["name"].endswith("covariance")
+    assert atlas.provenance["similarity"]["keywords"] == {"power": 2.0}
+
+
 def test_units_and_site_in_detail() -> None:
     model = detectors()
     atlas = run(loaded(model), options=DissectOptions(top_images=7, runner_ups=3))

@@ -68,6 +68,22 @@ def test_labels_of_the_data_set_replace_the_top_images(data) -> None:
             torch.testing.assert_close(found, expected[:, column])
 
 
+def test_a_function_of_ones_own(data, monkeypatch) -> None:
+    sites, scores = data
+    monkeypatch.setattr("neuronym.similarity.streaming.block_length", lambda *_, **__: 4)
+
+    def product(activations, concept_scores, *, factor=1.0):
+        return factor * activations.T @ concept_scores
+
+    rankings = rank_concepts(product, sites, scores, keep=3, keywords={"factor": -1.0})
+    expected = (-sites[1].T @ scores.block(0, 23)).topk(3, dim=1)
+    torch.testing.assert_close(rankings[1].scores, expected.values)
+    with pytest.raises(InputError, match=r"must give \(units, concepts\) \(5, 4\), not \(4, 5\)"):
+        rank_concepts(lambda a, p: (a.T @ p).T, sites, scores)
+    with pytest.raises(InputError, match="finite"):
+        rank_concepts(lambda a, p: (a.T @ p) / 0, sites, scores)
+
+
 def test_keep_more_than_there_are_gives_all(data) -> None:
     sites, scores = data
     assert rank_concepts("cosine", sites, scores, keep=99)[0].scores.shape == (5, 23)

@@ -20,6 +20,7 @@ from neuronym.results import Unit
 from neuronym.similarity import (
     DotProducts,
     Ranking,
+    Similarity,
     checked_keywords,
     keywords_of,
     rank_concepts,
@@ -35,7 +36,7 @@ _USUAL_TOP_K = {"wpmi": 28, "soft_wpmi": 100}
 
 
 def resolved_keywords(
-    similarity: str,
+    similarity: str | Similarity,
     given: Mapping[str, Any],
     *,
     images: int,
@@ -52,6 +53,8 @@ def resolved_keywords(
         InputError: The similarity does not take a keyword.
         UnknownNameError: The similarity is not known.
     """
+    if not isinstance(similarity, str):
+        return dict(given)
     keywords = checked_keywords(similarity, given)
     usual = keywords_of(similarity)
     if "scale" in usual:
@@ -95,7 +98,7 @@ class Naming:
     """What the units of a recording are compared with, and how.
 
     Attributes:
-        similarity: Name of the similarity.
+        similarity: Name of the similarity, or a function.
         keywords: All of its keywords.
         concepts: The concept set.
         scores: Concept scores of the recorded images, centred per concept.
@@ -103,7 +106,7 @@ class Naming:
         ids: Id of each recorded image.
     """
 
-    similarity: str
+    similarity: str | Similarity
     keywords: Mapping[str, Any]
     concepts: ConceptSet
     scores: DotProducts

@@ -14,6 +14,7 @@ from neuronym.dissect.options import DissectOptions
 from neuronym.dissect.target import Target
 from neuronym.probes import ProbeSet
 from neuronym.record import Recording
+from neuronym.similarity import Similarity
 from neuronym.vision_text import VisionTextModel
 
 __all__ = ["provenance"]
@@ -56,11 +57,8 @@ def provenance(
             "logit_scale": float(vision_text.logit_scale),
         },
         "similarity": {
-            "name": naming.similarity,
-            "keywords": {
-                key: list(value) if isinstance(value, tuple) else value
-                for key, value in naming.keywords.items()
-            },
+            "name": _name(naming.similarity),
+            "keywords": {key: _plain(value) for key, value in naming.keywords.items()},
             "scores": "centred per concept over the images",
             "concepts_with_labels": len(naming.labels),
         },
@@ -73,3 +71,15 @@ def provenance(
 def _versions() -> dict[str, str]:
     installed = {name for name in _PACKAGES if importlib.util.find_spec(name) is not None}
     return {name: metadata.version(name) for name in _PACKAGES if name in installed}
+
+
+def _name(similarity: str | Similarity) -> str:
+    if isinstance(similarity, str):
+        return similarity
+    return getattr(similarity, "__qualname__", type(similarity).__name__)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (bool, int, float, str)) or value is None:
+        return value
+    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else repr(value)

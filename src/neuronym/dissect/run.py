@@ -27,7 +27,7 @@ from neuronym.models import LoadedModel
 from neuronym.probes import ProbeSet
 from neuronym.record import Plan, Recording, RecordOptions, Sites, find_sites, record
 from neuronym.results import Atlas, SiteInfo
-from neuronym.similarity import DotProducts, checked_keywords
+from neuronym.similarity import DotProducts, Similarity, checked_keywords
 from neuronym.store import prune
 from neuronym.vision_text import VisionTextModel
 
@@ -45,7 +45,7 @@ def dissect(
     vision_text: VisionTextModel,
     *,
     sites: str | Sequence[str],
-    similarity: str = "soft_wpmi",
+    similarity: str | Similarity = "soft_wpmi",
     out: str | Path | None = None,
     options: DissectOptions | None = None,
 ) -> Atlas:
@@ -66,7 +66,8 @@ def dissect(
         concepts: The words.
         vision_text: The model that embeds both.
         sites: Module names with wildcards, as in :func:`neuronym.record.find_sites`.
-        similarity: A name of :data:`neuronym.similarity.SIMILARITIES`.
+        similarity: A name of :data:`neuronym.similarity.SIMILARITIES`, or a function of one's own
+            (see :func:`neuronym.similarity.rank_concepts`).
         out: Folder that the atlas is saved in, with thumbnails; new, empty, or claimed by
             :func:`neuronym.files.output_folder` for an atlas. ``None`` saves nothing.
         options: Everything else.
@@ -82,7 +83,8 @@ def dissect(
         UnavailableError: The device is not there.
     """
     options = options or DissectOptions()
-    checked_keywords(similarity, options.similarity_keywords)
+    if isinstance(similarity, str):
+        checked_keywords(similarity, options.similarity_keywords)
     target = target_of(model, options)
     seconds: dict[str, float] = {}
     with on_device(target.module, options.device) as device:

@@ -5,7 +5,13 @@ from neuronym.similarity.common import top_images
 from neuronym.similarity.cosine import cosine, cosine_cubed
 from neuronym.similarity.jensen_shannon import jensen_shannon
 from neuronym.similarity.rank_reorder import rank_reorder
-from neuronym.similarity.registry import SIMILARITIES, checked_keywords, keywords_of, resolve
+from neuronym.similarity.registry import (
+    SIMILARITIES,
+    Similarity,
+    checked_keywords,
+    keywords_of,
+    resolve,
+)
 from neuronym.similarity.streaming import DotProducts, Ranking, rank_concepts
 from neuronym.similarity.wpmi import soft_wpmi, wpmi
 
@@ -13,6 +19,7 @@ __all__ = [
     "SIMILARITIES",
     "DotProducts",
     "Ranking",
+    "Similarity",
     "auroc",
     "checked_keywords",
     "cosine",

@@ -15,9 +15,11 @@ from neuronym.similarity.jensen_shannon import jensen_shannon
 from neuronym.similarity.rank_reorder import rank_reorder
 from neuronym.similarity.wpmi import soft_wpmi, wpmi
 
-__all__ = ["SIMILARITIES", "checked_keywords", "keywords_of", "resolve"]
+__all__ = ["SIMILARITIES", "Similarity", "checked_keywords", "keywords_of", "resolve"]
 
 Similarity = Callable[..., Tensor]
+"""``(activations (images, units), concept_scores (images, concepts), **keywords) → (units,
+concepts)``; higher fits better."""
 
 SIMILARITIES: dict[str, Similarity] = {
     "cosine": cosine,

@@ -15,7 +15,7 @@ from neuronym.similarity.common import BLOCK_BYTES, Scorer, block_length, checke
 from neuronym.similarity.cosine import prepare_cosine, prepare_cosine_cubed
 from neuronym.similarity.jensen_shannon import prepare_jensen_shannon
 from neuronym.similarity.rank_reorder import prepare_rank_reorder
-from neuronym.similarity.registry import checked_keywords, keywords_of
+from neuronym.similarity.registry import Similarity, checked_keywords, keywords_of
 from neuronym.similarity.wpmi import prepare_soft_wpmi, prepare_wpmi
 
 __all__ = ["DotProducts", "Ranking", "rank_concepts"]
@@ -83,7 +83,7 @@ class Ranking:
 
 
 def rank_concepts(
-    name: str,
+    similarity: str | Similarity,
     activations: Sequence[Tensor],
     scores: DotProducts,
     *,
@@ -97,7 +97,8 @@ def rank_concepts(
     memory that does not grow with them.
 
     Args:
-        name: Of the similarity.
+        similarity: A name of :data:`SIMILARITIES`, or a function of one's own with the same
+            signature; it is called with some concepts at a time and must treat each by itself.
         activations: For each site ``(images, units)``; a prior over units is over one site's.
         scores: The concept scores.
         keep: How many concepts per unit to return (all, where there are fewer).
@@ -109,11 +110,13 @@ def rank_concepts(
         InputError: A keyword is not taken, or a matrix does not fit or holds NaN.
         UnknownNameError: The similarity is not known.
     """
-    options = checked_keywords(name, keywords or {})
+    options = dict(keywords or {})
+    if isinstance(similarity, str):
+        options = checked_keywords(similarity, options)
     if "labels" in options:
         raise InputError("give labels by concept index, not as a keyword of the similarity")
-    if labels and name != "auroc":
-        raise InputError(f"similarity {name!r} takes no labels; only 'auroc' does")
+    if labels and similarity != "auroc":
+        raise InputError(f"similarity {similarity!r} takes no labels; only 'auroc' does")
     pairs = [checked(each, scores.block(0, 1)) for each in activations]
     matrices = [each for each, _ in pairs]
     if not matrices:
@@ -121,7 +124,7 @@ def rank_concepts(
     images, dtype = len(matrices[0]), pairs[0][1].dtype
     widest = max(each.shape[1] for each in matrices)
     step = block_length((images + widest) * 12, scores.count, budget=BLOCK_BYTES)
-    scorers = _scorers(name, matrices, scores, step, options)
+    scorers = _scorers(similarity, matrices, scores, step, options)
     keep = min(keep, scores.count)
     best: list[Ranking | None] = [None] * len(matrices)
     for start in range(0, scores.count, step):
@@ -137,16 +140,36 @@ def rank_concepts(
 
 
 def _scorers(
-    name: str, matrices: list[Tensor], scores: DotProducts, step: int, options: dict[str, Any]
+    similarity: str | Similarity,
+    matrices: list[Tensor],
+    scores: DotProducts,
+    step: int,
+    options: dict[str, Any],
 ) -> list[Scorer]:
-    if name in _PER_CONCEPT:
-        return [_PER_CONCEPT[name](each, **options) for each in matrices]
-    scale = float(options.get("scale", keywords_of(name)["scale"]))
+    if not isinstance(similarity, str):
+        return [_own(similarity, each, options) for each in matrices]
+    if similarity in _PER_CONCEPT:
+        return [_PER_CONCEPT[similarity](each, **options) for each in matrices]
+    scale = float(options.get("scale", keywords_of(similarity)["scale"]))
     total = matrices[0].new_full((len(matrices[0]),), float("-inf"))
     for start in range(0, scores.count, step):
         block = scores.block(start, start + step).to(total.dtype)
         total = torch.logaddexp(total, torch.logsumexp(block * scale, 1))
-    return [_SOFTMAX_OVER_CONCEPTS[name](each, total, **options) for each in matrices]
+    return [_SOFTMAX_OVER_CONCEPTS[similarity](each, total, **options) for each in matrices]
+
+
+def _own(similarity: Similarity, activations: Tensor, options: dict[str, Any]) -> Scorer:
+    def score(concept_scores: Tensor) -> Tensor:
+        found = similarity(activations, concept_scores, **options)
+        expected = (activations.shape[1], concept_scores.shape[1])
+        if not isinstance(found, Tensor) or found.shape != expected:
+            kind = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise InputError(f"a similarity must give (units, concepts) {expected}, not {kind}")
+        if not bool(torch.isfinite(found).all()):
+            raise InputError("a similarity must give finite numbers")
+        return found.to(concept_scores.dtype)
+
+    return score
 
 
 def _check_finite(block: Tensor) -> None:
