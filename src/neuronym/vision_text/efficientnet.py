@@ -80,10 +80,14 @@ class EfficientNetTransform:
             box=(left, top, left + side, top + side),
         )
 
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """Return uint8 pixels of any shape as normalised float32."""
+        return (pixels.to(torch.float32) - _MEAN) / _STD
+
     def __call__(self, image: Image.Image) -> Tensor:
         """Return the image as a (3, S, S) float32 tensor, normalised."""
-        array = np.asarray(self.pixels(image), dtype=np.float32)
-        return torch.from_numpy((array - _MEAN) / _STD).permute(2, 0, 1).contiguous()
+        pixels = torch.from_numpy(np.array(self.pixels(image)))
+        return self.normalize(pixels).permute(2, 0, 1).contiguous()
 
 
 def efficientnet_input_size(variant: str) -> int:
