@@ -47,7 +47,7 @@ def test_every_weight_is_loaded(variant: str) -> None:
 
 
 def test_the_transform_is_the_published_one() -> None:
-    """Against a literal twin: crop S / (S + 32) of the shorter side, resize, (pixel - 127) / 128."""
+    """Against a literal twin: crop S / (S + 32) of the shorter side, resize, normalise."""
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (512, 768, 3), dtype=np.uint8))
     side = 512 * 224 // 256
@@ -72,7 +72,7 @@ def test_modes_and_sizes() -> None:
 
 def test_bad_arguments() -> None:
     with pytest.raises(
-        UnknownNameError, match="'efficientnet_lite9'.*Did you mean 'efficientnet_lite"
+        UnknownNameError, match=r"'efficientnet_lite9'.*Did you mean 'efficientnet_lite"
     ):
         load_efficientnet_lite("efficientnet_lite9")
     for size in (31, 0, -5, True, 64.0):
