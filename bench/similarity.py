@@ -62,7 +62,7 @@ def naive_rank_reorder(q: Tensor, p: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
-def naive_jensen_shannon(q: Tensor, p: Tensor, scale: float = 100.0) -> Tensor:
+def naive_jensen_shannon(q: Tensor, p: Tensor, scale: float = 15.0) -> Tensor:
     right = torch.softmax(scale * p, 0)
     rows = []
     for k in range(q.shape[1]):

@@ -348,20 +348,25 @@ def test_labels_of_the_data_set_judge_auroc() -> None:
 
 
 @pytest.mark.parametrize(
-    ("similarity", "expected"),
-    [("soft_wpmi", 3.0), ("wpmi", 0.6), ("jensen_shannon", 30.0), ("cosine", None)],
+    ("similarity", "unit_norm", "other"),
+    [("soft_wpmi", 3.0, 15.0), ("wpmi", 0.6, 0.6), ("jensen_shannon", 4.5, 4.5)],
 )
-def test_scale_follows_the_logit_scale(similarity, expected) -> None:
+def test_scale_follows_the_logit_scale(similarity, unit_norm, other) -> None:
     class Wide(PlantedVisionText):
         logit_scale = 30.0
 
-    facts = run(vision_text=Wide("wide"), similarity=similarity).provenance
-    found = facts["similarity"]["keywords"].get("scale")
-    assert found == (expected if expected is None else pytest.approx(expected))
-    if expected is not None:
-        options = DissectOptions(similarity_keywords={"scale": 7.0})
-        facts = run(vision_text=Wide("wide"), similarity=similarity, options=options).provenance
-        assert facts["similarity"]["keywords"]["scale"] == 7.0
+    class Long(Wide):
+        def embed_texts(self, texts):
+            return super().embed_texts(texts) * 1.5
+
+    def keywords(model, **given):
+        options = DissectOptions(similarity_keywords=given)
+        facts = run(vision_text=model, similarity=similarity, options=options).provenance
+        return facts["similarity"]["keywords"]
+
+    assert keywords(Wide("wide"))["scale"] == pytest.approx(unit_norm)
+    assert keywords(Long("long"))["scale"] == pytest.approx(other)
+    assert keywords(Long("long"), scale=7.0)["scale"] == 7.0
 
 
 def test_recording_and_embeddings_are_reused_by_content(tmp_path) -> None:

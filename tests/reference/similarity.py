@@ -74,7 +74,8 @@ def _mutual_information(activations, scores, top_k, scale, weight, log_likelihoo
         if chosen:
             evident.append(k)
         for m in range(concepts):
-            likelihood[k, m] = log_likelihood([chance[i, m] for i in chosen])
+            total = log_likelihood([chance[i, m] for i in chosen])
+            likelihood[k, m] = total * top_k / len(chosen) if chosen else 0.0
     result = np.zeros((units, concepts))
     for m in range(concepts):
         largest = max((likelihood[k, m] for k in evident), default=0.0)
@@ -130,7 +131,7 @@ def rank_reorder(
     return result
 
 
-def jensen_shannon(activations: Matrix, scores: Matrix, *, scale: float = 100.0) -> Matrix:
+def jensen_shannon(activations: Matrix, scores: Matrix, *, scale: float = 15.0) -> Matrix:
     def distribution(values: Sequence[float]) -> list[float]:
         powers = [math.exp(scale * (value - max(values))) for value in values]
         return [power / math.fsum(powers) for power in powers]

@@ -26,44 +26,58 @@ from neuronym.similarity import (
     rank_concepts,
     top_images,
 )
-from neuronym.vision_text import VisionTextModel
 
 __all__ = ["Naming", "label_masks", "name_units", "resolved_keywords"]
 
 _SITES_BYTES = 512 << 20
 CLIP_LOGIT_SCALE = 100.0
+# SoftWPMI needs a softmax that is sharp where concepts' embeddings differ in length: half of the
+# logit scale named the most planted WordNet groups over 3,000 to 21,000 concepts with the pocket
+# model (0.1, CLIP's share, named about half as many over 21,000).
+_LONG_SHARES = {"soft_wpmi": 0.5}
+_UNIT_NORM_TOLERANCE = 1e-3
 _USUAL_TOP_K = {"wpmi": 28, "soft_wpmi": 100}
 
 
 def resolved_keywords(
     similarity: str | Similarity,
-    given: Mapping[str, Any],
+    options: DissectOptions,
     *,
     images: int,
-    vision_text: VisionTextModel,
-    seed: int,
+    words: npt.NDArray[np.float32],
+    logit_scale: float,
 ) -> dict[str, Any]:
     """Return every keyword of a similarity: what is given, else a default that fits the run.
 
-    The published ``scale`` of a similarity is made for CLIP, whose logit scale is 100; another
-    model's is the same share of its own logit scale. ``top_k`` is at most a quarter of the
-    images, so that a small probe set still has images that are not at the top.
+    The published ``scale`` of a similarity is made for CLIP, whose logit scale is 100 and whose
+    embeddings have unit norm; another model's is the same share of its own logit scale. Where
+    embeddings differ in length, SoftWPMI's is half of the logit scale. ``top_k`` is at most a
+    quarter of the images, so that a small probe set still has images that are not at the top.
+
+    Args:
+        similarity: A name, or a function, whose keywords are taken as they are given.
+        options: Hold the given keywords and the seed.
+        images: Number of recorded images.
+        words: ``(concepts, dim)`` embeddings.
+        logit_scale: Of the vision-text model.
 
     Raises:
         InputError: The similarity does not take a keyword.
         UnknownNameError: The similarity is not known.
     """
     if not isinstance(similarity, str):
-        return dict(given)
-    keywords = checked_keywords(similarity, given)
+        return dict(options.similarity_keywords)
+    keywords = checked_keywords(similarity, options.similarity_keywords)
     usual = keywords_of(similarity)
     if "scale" in usual:
-        factor = float(vision_text.logit_scale) / CLIP_LOGIT_SCALE
-        keywords.setdefault("scale", usual["scale"] * factor)
+        share = usual["scale"] / CLIP_LOGIT_SCALE
+        if np.abs(np.linalg.norm(words, axis=1) - 1).max() > _UNIT_NORM_TOLERANCE:
+            share = _LONG_SHARES.get(similarity, share)
+        keywords.setdefault("scale", share * float(logit_scale))
     if "top_k" in usual:
         keywords.setdefault("top_k", min(_USUAL_TOP_K[similarity], max(1, images // 4)))
     if "seed" in usual:
-        keywords.setdefault("seed", seed)
+        keywords.setdefault("seed", options.seed)
     return {name: keywords.get(name, usual[name]) for name in usual if name != "labels"}
 
 

@@ -29,8 +29,8 @@ class DissectOptions:
             ``None`` for the default of each site (:func:`neuronym.record.pooling.pooling_for`).
         channel_dims: Site pattern → dimension of the units, where it cannot be known otherwise.
         similarity_keywords: Keywords of the similarity. What is left out gets the similarity's
-            default, but ``scale`` is multiplied by the vision-text model's logit scale divided
-            by CLIP's (100), and ``top_k`` is at most a quarter of the images.
+            default, but ``scale`` follows the vision-text model's logit scale and ``top_k`` is
+            at most a quarter of the images (:func:`neuronym.dissect.naming.resolved_keywords`).
         permutations: Draws of the null distribution behind ``p_value``; 0 computes none. Each
             draw costs as much as the naming.
         top_images: Images per unit that the atlas lists and shows.

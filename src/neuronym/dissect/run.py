@@ -106,10 +106,10 @@ def dissect(
         similarity=similarity,
         keywords=resolved_keywords(
             similarity,
-            options.similarity_keywords,
+            options,
             images=len(recording),
-            vision_text=vision_text,
-            seed=options.seed,
+            words=words,
+            logit_scale=vision_text.logit_scale,
         ),
         concepts=concepts,
         scores=_scores(images, words, device),

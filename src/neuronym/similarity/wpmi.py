@@ -50,8 +50,9 @@ def wpmi(
     scale is made for CLIP's narrow cosines.
 
     Images at a unit's lowest activation do not fill B_k where they tie across the cut
-    (:func:`neuronym.similarity.common.top_images`): a sparse unit has fewer than ``top_k``. A
-    constant unit has none, scores 0 for every concept and does not count in ``p(m)``.
+    (:func:`neuronym.similarity.top_images`). The sum of a sparse unit, which has fewer than
+    ``top_k`` images then, is scaled up to ``top_k``, so that units remain comparable in p(m). A
+    constant unit has none, scores 0 for every concept and does not count in p(m).
 
     Args:
         activations: ``(images, units)``.
@@ -90,9 +91,9 @@ def soft_wpmi(
     ``log p(B_k | m) = Σ_r log(1 + s_r (P̃[i_r, m] − 1))``. Constants as published: top 100,
     scale 10, λ = 1, membership 0.998 to 0.97; the scale is made for CLIP's narrow cosines.
 
-    Ties at the lowest activation do not fill B_k, as in :func:`wpmi`. On planted sparse units
-    (firing on 0.5 to 20 % of 800 images) this names 89 % right, against 67 % where zeros fill the
-    ranks (``bench/similarity.py`` measures it).
+    Sparse units are treated as in :func:`wpmi`. Where they fire on 0.5 to 20 % of 800 planted
+    images, this names 83 % of them right, against 67 % where zeros fill the ranks
+    (``bench/similarity.py`` measures it).
 
     Args:
         activations: ``(images, units)``.
@@ -148,7 +149,8 @@ def prepare_wpmi(
     def score(concept_scores: Tensor) -> Tensor:
         probabilities = (concept_scores * scale - normaliser[:, None]).exp_()
         logs = (probabilities + MIN_PROBABILITY).log_()
-        return _information(_gathered_sum(logs, indices, counts), counts, prior_weight)
+        likelihood = _per_rank(_gathered_sum(logs, indices, counts), indices, counts)
+        return _information(likelihood, counts, prior_weight)
 
     return score
 
@@ -171,6 +173,7 @@ def prepare_soft_wpmi(
     def score(concept_scores: Tensor) -> Tensor:
         probabilities = (concept_scores * scale - normaliser[:, None]).exp_()
         likelihood = _soft_sum(probabilities, indices, counts, weights)
+        likelihood = _per_rank(likelihood, indices, counts)
         return _information(likelihood, counts, prior_weight)
 
     return score
@@ -199,6 +202,12 @@ def _checked_weight(value: float) -> float:
     if not number or not 0 <= value < math.inf:
         raise InputError(f"prior_weight must be a finite number of at least 0, not {value!r}")
     return float(value)
+
+
+def _per_rank(likelihood: Tensor, indices: Tensor, counts: Tensor) -> Tensor:
+    """Scale the sums of units with fewer images up to as many as there are ranks."""
+    factor = indices.shape[1] / counts.clamp(min=1).to(likelihood.dtype)
+    return likelihood.mul_(factor[:, None])
 
 
 def _information(likelihood: Tensor, counts: Tensor, prior_weight: float) -> Tensor:
