@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from neuronym.errors import InputError, nearest
+from neuronym.record import evaluation, positions_last
 
 __all__ = ["Contributions", "contributions"]
 
@@ -115,19 +116,7 @@ def units_first(output: Tensor, channel_dim: int) -> Tensor:
         raise InputError(
             f"channel_dim {channel_dim} does not fit an output of shape {tuple(output.shape)}"
         )
-    return output.movedim(channel_dim, 1).flatten(2) if output.dim() > 2 else output[:, :, None]
-
-
-@contextlib.contextmanager
-def evaluation(module: nn.Module) -> Iterator[None]:
-    """Put every sub-module in evaluation mode for the block, then back to what each was."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
+    return positions_last(output, channel_dim)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from neuronym.errors import InputError, nearest
 from neuronym.explain.contributions import Contributions, contributions, units_first
 from neuronym.models import LoadedModel
 from neuronym.probes import decode, to_rgb
+from neuronym.record import split_call
 from neuronym.results import Atlas, ClassScore, Explanation, SiteInfo, Unit, Winner
 
 __all__ = ["explain", "explain_images"]
@@ -101,12 +102,6 @@ class _Context:
     site: SiteInfo
     units: tuple[Unit, ...]
     top_predictions: int
-
-
-def split_call(site: str) -> tuple[str, int]:
-    """Split a site name ``"module#call"`` into the module's name and the number of the call."""
-    module, _, call = site.partition("#")
-    return module, int(call) if call else 0
 
 
 def _run(

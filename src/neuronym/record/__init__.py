@@ -1,9 +1,9 @@
 """Recording: sites, poolings, and the activations of a probe set in a store."""
 
 from neuronym.record.pooling import DEFAULTS, POOLINGS, Pooling, PoolingChoice
-from neuronym.record.recorder import MaskReader, Recorder, SiteStats, Transform
+from neuronym.record.recorder import MaskReader, Recorder, SiteStats, Transform, positions_last
 from neuronym.record.recording import Plan, Recording, RecordOptions, feed, record
-from neuronym.record.sites import Site, Sites, evaluation, find_sites
+from neuronym.record.sites import Site, Sites, evaluation, find_sites, split_call
 
 __all__ = [
     "DEFAULTS",
@@ -22,5 +22,7 @@ __all__ = [
     "evaluation",
     "feed",
     "find_sites",
+    "positions_last",
     "record",
+    "split_call",
 ]

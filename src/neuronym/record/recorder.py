@@ -20,7 +20,7 @@ from neuronym.record.pooling import ChosenPooling, PoolingChoice, pooling_for
 from neuronym.record.sites import Site, evaluation
 from neuronym.store import StoreWriter
 
-__all__ = ["MaskReader", "Recorder", "SiteStats", "Transform"]
+__all__ = ["MaskReader", "Recorder", "SiteStats", "Transform", "positions_last"]
 
 INDICES = "indices"
 """Name of the array of places in the probe set."""
@@ -76,7 +76,7 @@ class _SiteState:
         """Pool and count one call's output."""
         if not isinstance(output, Tensor):
             raise InputError(f"site {self.site.name!r} returned a {type(output).__name__}")
-        activations = _positions_last(output.detach(), self.site.channel_dim)
+        activations = positions_last(output.detach(), self.site.channel_dim)
         expected = (images, self.site.units, self.site.positions)
         if activations.shape != expected:
             raise InputError(
@@ -87,7 +87,7 @@ class _SiteState:
         if self.won is not None:
             if mask is None or mask.shape != output.shape or mask.dtype != torch.bool:
                 raise InputError(f"the reader of masks gave no mask of site {self.site.name!r}")
-            won = _positions_last(mask, self.site.channel_dim)
+            won = positions_last(mask, self.site.channel_dim)
             self.won += won.sum((0, 2)).cpu()
         self.active += int(torch.count_nonzero(output))
         self.values += output.numel()
@@ -206,7 +206,7 @@ class Recorder:
             state.take(output, mask, self._images)
 
 
-def _positions_last(output: Tensor, channel_dim: int) -> Tensor:
+def positions_last(output: Tensor, channel_dim: int) -> Tensor:
     """Return a site's output as ``(images, units, positions)``."""
     moved = output.movedim(channel_dim, 1)
     return moved.flatten(2) if moved.dim() > 2 else moved[:, :, None]

@@ -166,15 +166,18 @@ def _has_wildcard(pattern: str) -> bool:
     return any(sign in pattern for sign in "*?[")
 
 
-def _base(pattern: str) -> str:
-    """The pattern without a literal number of a call, e.g. ``"relu#1"`` → ``"relu"``."""
-    head, mark, call = pattern.rpartition("#")
-    return head if mark and call.isdigit() else pattern
+def split_call(name: str) -> tuple[str, int]:
+    """Split a site's name or pattern into that of its module and the number of the call.
+
+    ``"relu#1"`` → ``("relu", 1)``; without a literal number the call is 0.
+    """
+    head, mark, call = name.rpartition("#")
+    return (head, int(call)) if mark and call.isdigit() else (name, 0)
 
 
 def _matched(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
     for pattern in wanted:
-        if not any(fnmatchcase(name, _base(pattern)) for name in names):
+        if not any(fnmatchcase(name, split_call(pattern)[0]) for name in names):
             stem = pattern.rstrip("*?.")
             close = ", ".join(nearest(stem, names, count=5)) or ", ".join(names[:5])
             raise InputError(f"site pattern {pattern!r} matches no module; nearest: {close}")
