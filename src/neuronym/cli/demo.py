@@ -184,13 +184,9 @@ def _truth(model: LoadedModel, atlas: Atlas, check: SceneSet) -> list[UnitTruth]
             np.asarray(table.values[:, columns]),
             [table.names[index] for index in columns],
             canonical=canonical,
-            live=[_is_live(unit.win_rate, unit.firing_rate) for unit in units],
+            live=[unit.live for unit in units],
         )
     return rows
-
-
-def _is_live(win_rate: float | None, firing_rate: float) -> bool:
-    return (firing_rate if win_rate is None else win_rate) > 0
 
 
 def _explain(model: LoadedModel, atlas: Atlas, check: SceneSet, out: Path) -> list[ExplainedImage]:

@@ -11,9 +11,9 @@ import numpy as np
 
 from neuronym.errors import InputError
 from neuronym.report.plain import SPACE, count, duration, percent
-from neuronym.results import Atlas, Unit
+from neuronym.results import Atlas
 
-__all__ = ["Bar", "Figure", "is_live", "make_figures", "seconds_bars", "truth_bars"]
+__all__ = ["Bar", "Figure", "make_figures", "seconds_bars", "truth_bars"]
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,12 @@ class Figure:
     dots: int = 0
 
 
-def is_live(unit: Unit) -> bool:
-    """Whether a unit won (at a dense site: fired) at least once on the probe set."""
-    return (unit.firing_rate if unit.win_rate is None else unit.win_rate) > 0
-
-
 def make_figures(atlas: Atlas, summary: Mapping[str, Any]) -> tuple[Figure, ...]:
     """Return the headline figures that atlas and summary hold; nothing is invented."""
     out = [figure for figure in (_accuracy(summary), _active(atlas, summary)) if figure]
     distinct = len({unit.name for unit in atlas.units if unit.name is not None})
     named = sum(unit.name is not None for unit in atlas.units)
-    live = sum(map(is_live, atlas.units))
+    live = sum(unit.live for unit in atlas.units)
     out.append(
         Figure(
             "Units with a name",

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from neuronym.report.figures import Bar, Figure, is_live, make_figures, seconds_bars, truth_bars
+from neuronym.report.figures import Bar, Figure, make_figures, seconds_bars, truth_bars
 from neuronym.results import Atlas, SiteInfo, Unit
 
 __all__ = ["Overview", "SiteRow", "make_overview"]
@@ -118,7 +118,7 @@ def _site_row(atlas: Atlas, site: SiteInfo, span: tuple[Any, Any] | None) -> Sit
         site=site,
         named=len(names),
         distinct=len(set(names)),
-        live=sum(map(is_live, units)),
+        live=sum(unit.live for unit in units),
         median=float(np.median(scores)) if len(scores) else None,
         scores=heights,
     )

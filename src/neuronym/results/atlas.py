@@ -101,6 +101,11 @@ class Unit:
         """``"site/unit"``, unique in an atlas."""
         return f"{self.site}/{self.unit}"
 
+    @property
+    def live(self) -> bool:
+        """Whether it won (at a dense site: fired) at least once on the probe set."""
+        return (self.firing_rate if self.win_rate is None else self.win_rate) > 0
+
 
 @dataclass(frozen=True)
 class ProbeImage:
