@@ -19,9 +19,11 @@ from typing import Any
 from neuronym.errors import FolderInUseError, InputError, MissingError, UnreadableError
 
 __all__ = [
+    "CACHE_SWITCH",
     "MANIFEST",
     "atomic_path",
     "cache_folder",
+    "caches_allowed",
     "fingerprint",
     "fingerprint_file",
     "output_folder",
@@ -32,6 +34,8 @@ __all__ = [
     "write_manifest",
 ]
 
+CACHE_SWITCH = "NEURONYM_NO_CACHE"
+"""Environment variable: any value but ``0`` or nothing turns the caches off."""
 MANIFEST = "manifest.json"
 MARKER = ".neuronym"
 _CHUNK = 1 << 20
@@ -43,6 +47,11 @@ def cache_folder() -> Path:
         return Path(given)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "neuronym"
+
+
+def caches_allowed() -> bool:
+    """Return whether :data:`CACHE_SWITCH` leaves the caches on."""
+    return os.environ.get(CACHE_SWITCH, "0") in ("", "0")
 
 
 def fingerprint(*parts: object) -> str:

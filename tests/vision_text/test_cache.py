@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pytest
 
 from neuronym.errors import InputError
-from neuronym.vision_text.cache import SWITCH, ArrayCache
+from neuronym.files import CACHE_SWITCH
+from neuronym.vision_text.cache import ArrayCache
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -33,7 +34,7 @@ class Counted:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ArrayCache:
-    monkeypatch.delenv(SWITCH, raising=False)
+    monkeypatch.delenv(CACHE_SWITCH, raising=False)
     return ArrayCache(tmp_path)
 
 
@@ -108,11 +109,11 @@ def test_it_can_be_turned_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     off = ArrayCache(tmp_path / "off", enabled=False)
     for _ in range(2):
         off.get("key", (5, 3), compute)
-    monkeypatch.setenv(SWITCH, "1")
+    monkeypatch.setenv(CACHE_SWITCH, "1")
     ArrayCache(tmp_path / "off").get("key", (5, 3), compute)
     assert compute.calls == 3
     assert not (tmp_path / "off").exists()
-    monkeypatch.setenv(SWITCH, "0")
+    monkeypatch.setenv(CACHE_SWITCH, "0")
     assert ArrayCache(tmp_path / "off").enabled
 
 

@@ -22,7 +22,7 @@ from neuronym.dissect.provenance import provenance
 from neuronym.dissect.target import Target, on_device, sample_of, target_of
 from neuronym.embed import EmbedOptions, ImageEmbeddings, embed_concepts, record_and_embed
 from neuronym.errors import InputError
-from neuronym.files import MARKER, cache_folder, output_folder
+from neuronym.files import MARKER, cache_folder, caches_allowed, output_folder
 from neuronym.models import LoadedModel
 from neuronym.probes import ProbeSet
 from neuronym.record import Plan, Recording, RecordOptions, Sites, find_sites, record
@@ -35,7 +35,6 @@ __all__ = ["dissect", "record_sites"]
 
 KIND = "atlas"
 CACHE_BYTES = 4 << 30
-NO_CACHE = "NEURONYM_NO_CACHE"
 
 
 def dissect(
@@ -293,7 +292,7 @@ def _cleared(folder: Path | None, overwrite: bool) -> Path | None:
 
 def _caches(cache: bool | str | Path) -> tuple[Path | None, Path | None]:
     """Return the folders of recordings and embeddings, or ``None`` where nothing is kept."""
-    if cache is False or (cache is True and os.environ.get(NO_CACHE, "0") not in ("", "0")):
+    if cache is False or (cache is True and not caches_allowed()):
         return None, None
     base = cache_folder() if cache is True else Path(cache)
     folders = base / "recordings", base / "embedded"

@@ -18,14 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from neuronym.errors import InputError
-from neuronym.files import atomic_path, cache_folder
+from neuronym.files import atomic_path, cache_folder, caches_allowed
 
-__all__ = ["SWITCH", "ArrayCache"]
+__all__ = ["ArrayCache"]
 
 FloatArray = npt.NDArray[np.float32]
-
-SWITCH = "NEURONYM_NO_CACHE"
-"""Environment variable: any value but ``0`` or nothing turns the caches of embeddings off."""
 
 _MAGIC = b"neuronym-array-1\n"
 _MEBIBYTE = 1 << 20
@@ -52,7 +49,7 @@ class ArrayCache:
         if limit_mib < 1:
             raise InputError(f"limit_mib must be at least 1, not {limit_mib}")
         self.folder = cache_folder() / "embeddings" if folder is None else Path(folder)
-        self.enabled = enabled and os.environ.get(SWITCH, "0") in ("", "0")
+        self.enabled = enabled and caches_allowed()
         self._limit = limit_mib * _MEBIBYTE
 
     def get(
