@@ -23,19 +23,18 @@ class HeadSettings:
         hidden: Width of its hidden layer.
         epochs, batch_size, learning_rate, weight_decay, dropout: Of AdamW with a one-cycle rate.
         noise: Deviation of the noise added to every number of a unit vector.
-        sharpness: Factor of the affinity in the softmax that makes a target.
-        likeness: Factor of the cosine between text and label name beside it.
+        sharpness: Factors of the affinity in the softmaxes whose mean is the target: a low one
+            spreads over kin, a high one singles out the label or the labels below a noun.
     """
 
     hidden: int = 512
-    epochs: int = 4
+    epochs: int = 8
     batch_size: int = 256
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     weight_decay: float = 1e-2
-    dropout: float = 0.1
-    noise: float = 0.02
-    sharpness: float = 15.0
-    likeness: float = 0.0
+    dropout: float = 0.3
+    noise: float = 0.01
+    sharpness: tuple[float, ...] = (15.0,)
 
 
 @dataclass(frozen=True)
@@ -47,14 +46,12 @@ class HeadTexts:
         nouns: ``(texts,)`` row of each text's noun in ``affinity``.
         weights: ``(texts,)`` weight of each text in the loss.
         affinity: ``(nouns, 1000)``.
-        label_names: ``(1000, 384)`` MiniLM vectors of the labels' names.
     """
 
     vectors: FloatArray
     nouns: npt.NDArray[np.int64]
     weights: FloatArray
     affinity: FloatArray
-    label_names: FloatArray
 
 
 @dataclass(frozen=True)
@@ -74,11 +71,10 @@ def fit_class_head(
     seed: int,
     told: Callable[[float], None] | None = None,
 ) -> ClassHead:
-    """Fit by cross-entropy against ``softmax(sharpness · affinity + likeness · cosine)``."""
+    """Fit by cross-entropy against the mean of ``softmax(sharpness · affinity)``."""
     generator = torch.Generator().manual_seed(seed)
     vectors, weights = torch.from_numpy(texts.vectors), torch.from_numpy(texts.weights)
     nouns, affinity = torch.from_numpy(texts.nouns), torch.from_numpy(texts.affinity)
-    names = torch.from_numpy(texts.label_names)
     first, second = two_layers(vectors.shape[1], settings.hidden, 1000, generator)
     parameters = [*first.parameters(), *second.parameters()]
     optimiser = torch.optim.AdamW(
@@ -93,10 +89,10 @@ def fit_class_head(
             told(epoch / settings.epochs)
         for rows in torch.randperm(len(vectors), generator=generator).split(settings.batch_size):
             x = vectors[rows]
-            likeness = settings.likeness * (x @ names.T)
-            target = (settings.sharpness * affinity[nouns[rows]] + likeness).softmax(1)
+            kin = affinity[nouns[rows]]
+            target = torch.stack([(factor * kin).softmax(1) for factor in settings.sharpness])
             logits = second(hidden_layer(first, x, settings, generator))
-            loss = -(target * logits.log_softmax(1)).sum(1)
+            loss = -(target.mean(0) * logits.log_softmax(1)).sum(1)
             loss = (loss * weights[rows]).sum() / weights[rows].sum()
             optimiser.zero_grad()
             loss.backward()

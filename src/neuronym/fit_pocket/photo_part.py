@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from neuronym.vision_text.pocket.space import CLASS_TEMPERATURE, softmax
+from neuronym.vision_text.pocket.space import TINY_TEMPERATURE, softmax
 from neuronym.vision_text.pocket.tower import ImageFeatures, ImageTower
 
 __all__ = ["Reference", "calibrated_scale", "features_of", "reference", "shrunk"]
@@ -25,8 +25,9 @@ class Reference:
     """Means over reference photos.
 
     Attributes:
-        posterior_mean: (1000,) of the softmax of logits / 2.
-        tiny_bias: (1000,): log of that mean over the mean of the same photos at 32 × 32 pixels.
+        posterior_mean: (1000,) of the softmax of the logits.
+        tiny_bias: (1000,): log of that mean over the mean of the softmax of the logits / 2 of the
+            same photos at 32 × 32 pixels.
         object_mean: (384,) of posterior × label vectors.
     """
 
@@ -69,8 +70,8 @@ def reference(photos: ImageFeatures, tiny: ImageFeatures, labels: FloatArray) ->
         tiny: Features of the same photos, shrunk.
         labels: (1000, 384) label vectors.
     """
-    p = softmax(photos.logits / np.float32(CLASS_TEMPERATURE))
-    small = softmax(tiny.logits / np.float32(CLASS_TEMPERATURE))
+    p = softmax(photos.logits)
+    small = softmax(tiny.logits / np.float32(TINY_TEMPERATURE))
     mean = p.mean(axis=0)
     return Reference(mean, np.log(mean) - np.log(small.mean(axis=0)), (p @ labels).mean(axis=0))
 

@@ -7,6 +7,7 @@ nothing else could stand for them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from neuronym.concepts import attribute_words
 from neuronym.fit_pocket.vocabulary import held_out
 from neuronym.probes.scenes import GROUPS
 
-__all__ = ["Phrase", "fitted_words", "phrases", "unfitted_words"]
+__all__ = ["Phrase", "fitted_words", "never_fitted", "phrases", "unfitted_words"]
 
 ALONE: Mapping[str, tuple[str, ...]] = {
     "colour": (
@@ -124,11 +125,25 @@ def phrases(nouns: Sequence[str], *, seed: int, composed: int = 5000) -> list[Ph
     for index in range(composed):
         noun = _pick(clean, rng) if index % 2 else None
         texts.append(_composed(words, noun, rng))
-    picked = rng.choice(len(clean), min(len(clean), composed), replace=False)
+    picked = rng.choice(len(clean), min(len(clean), composed // 4), replace=False)
     for place, index in enumerate(picked.tolist()):
         frame = FRAMES[place % len(FRAMES)]
         texts.append(Phrase(frame.format(clean[index]), thing=True))
-    return texts
+    texts += [Phrase(noun, thing=True, weight=0.3) for noun in clean]
+    return _without(never_fitted(), texts)
+
+
+def never_fitted() -> frozenset[str]:
+    """Return every attribute word, of any group, that fitting must not see, in lower case."""
+    names = {value for values in GROUPS.values() for value in values}
+    every = {word.lower() for words in attribute_words().values() for word in words}
+    return frozenset(word for word in every - names if held_out(word))
+
+
+def _without(banned: frozenset[str], texts: Sequence[Phrase]) -> list[Phrase]:
+    """Leave out the texts in which a banned word stands as a whole word or phrase."""
+    pattern = re.compile(r"\b(?:" + "|".join(map(re.escape, sorted(banned))) + r")\b")
+    return [text for text in texts if not pattern.search(text.text)]
 
 
 def _alone(words: Mapping[str, Mapping[str, Sequence[str]]]) -> list[Phrase]:

@@ -14,7 +14,15 @@ __all__ = ["FitSettings"]
 
 
 def _mixture() -> Mixture:
-    return Mixture(objects=1.0, classes=1.0, attributes=1.0, prior_power=0.5, scale=1.0)
+    return Mixture(
+        objects=1.0,
+        classes=0.1,
+        attributes=1.0,
+        tiny_objects=0.1,
+        tiny_classes=60.0,
+        prior_power=0.3,
+        scale=0.5,
+    )
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ class FitSettings:
         penalty: Of its ridge, per scene.
         definitions: WordNet definitions that the class head sees beside the lemmas.
         phrases: Composed texts that the attribute reader sees.
-        mixture: Weights of the parts (chosen on photos and scenes that are not measured).
+        mixture: Weights of the parts; the card says on what they were chosen.
         head, reader: Of the two text heads.
 
     Raises:
@@ -36,10 +44,10 @@ class FitSettings:
     """
 
     variants: tuple[str, ...] = ("efficientnet_lite0",)
-    scenes: int = 3000
+    scenes: int = 4000
     penalty: float = 0.3
     definitions: int = 3000
-    phrases: int = 5000
+    phrases: int = 8000
     mixture: Mixture = field(default_factory=_mixture)
     head: HeadSettings = field(default_factory=HeadSettings)
     reader: HeadSettings = READER

@@ -62,15 +62,17 @@ def fit_text_side(
     vectors = embed("embed lemmas", lemmas)
     place = {lemma: index for index, lemma in enumerate(lemmas)}
     whitening = Whitening.of(vectors)
-    labels = label_vectors(
-        vocabulary, lambda names: whitening(vectors[[place[name] for name in names]])
-    )
+    labels = label_vectors(vocabulary, lambda texts: whitening(embed("embed label texts", texts)))
     texts = _head_texts(vocabulary, vectors, embed, settings, seed=seed)
     head = fit_class_head(texts, settings.head, seed=seed, told=lambda x: told("class head", x))
     said = phrases(lemmas, seed=seed, composed=settings.phrases)
-    reader = fit_word_reader(
-        said, embed("embed phrases", [phrase.text for phrase in said]), settings.reader, seed=seed
+    composed = [phrase.text for phrase in said if phrase.text not in place]
+    known = dict(zip(composed, embed("embed phrases", composed), strict=True))
+    said_vectors = np.stack(
+        [known[each.text] if each.text in known else vectors[place[each.text]] for each in said]
     )
+    told("attribute reader", 0.0)
+    reader = fit_word_reader(said, said_vectors, settings.reader, seed=seed)
     return TextArrays(
         mean=whitening.mean,
         whitening=whitening.matrix,
@@ -98,21 +100,18 @@ def _head_texts(
     """Lemmas by sense, and definitions at half weight."""
     place = {lemma: index for index, lemma in enumerate(vocabulary.lemmas)}
     row = {wnid: index for index, wnid in enumerate(vocabulary.nouns)}
-    count = min(settings.definitions, len(vocabulary.nouns))
-    drawn = np.random.default_rng(seed).choice(len(vocabulary.nouns), count, replace=False)
-    defined = [vocabulary.nouns[index] for index in drawn.tolist()]
-    glosses = [vocabulary.wordnet[wnid].definition for wnid in defined]
+    defined = {wnid: text for wnid in vocabulary.nouns if (text := vocabulary.definition(wnid))}
+    count = min(settings.definitions, len(defined))
+    drawn = np.random.default_rng(seed).choice(sorted(defined), count, replace=False).tolist()
     senses = vocabulary.senses
-    label_names = np.zeros((len(vocabulary.labels), MINILM_DIM), dtype=np.float32)
-    for index, wnid in enumerate(vocabulary.labels):
-        if (name := vocabulary.first_lemma(wnid)) is not None:
-            label_names[index] = vectors[place[name]]
     return HeadTexts(
         vectors=np.concatenate(
-            [vectors[[place[sense.lemma] for sense in senses]], embed("embed definitions", glosses)]
+            [
+                vectors[[place[sense.lemma] for sense in senses]],
+                embed("embed definitions", [defined[wnid] for wnid in drawn]),
+            ]
         ),
-        nouns=np.array([row[sense.wnid] for sense in senses] + [row[wnid] for wnid in defined]),
+        nouns=np.array([row[sense.wnid] for sense in senses] + [row[wnid] for wnid in drawn]),
         weights=np.array([sense.weight for sense in senses] + [0.5] * count, dtype=np.float32),
         affinity=vocabulary.affinity,
-        label_names=label_names,
     )

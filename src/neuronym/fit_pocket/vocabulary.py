@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from neuronym import concepts
 from neuronym.fit_pocket.wordnet import WordNet
 
 __all__ = ["HELD_OUT_SHARE", "Sense", "Vocabulary", "Whitening", "held_out", "label_vectors"]
@@ -19,8 +22,10 @@ FloatArray = npt.NDArray[np.float32]
 HELD_OUT_SHARE = 5
 DEPTH = 8
 DECAY = 0.85
+_OWN = 1.5
 _LEMMAS_PER_SENSE = 3
 _RIDGE = 0.02
+_COMMON = 6
 
 
 def held_out(text: str) -> bool:
@@ -38,7 +43,8 @@ class Sense:
     Attributes:
         lemma: In lower case.
         wnid: The noun.
-        weight: 1 for the first lemma in its most frequent sense, less for others.
+        weight: 1 for the first lemma in its most frequent sense, less for others; more for words
+            in common use and for nouns with many nouns below.
     """
 
     lemma: str
@@ -47,14 +53,29 @@ class Sense:
 
 
 class Vocabulary:
-    """The nouns of ImageNet-22k with their ancestors, and the 1000 labels."""
+    """Nouns with their ancestors, and the labels among them.
 
-    def __init__(self, wordnet: WordNet) -> None:
+    Args:
+        wordnet: The graph.
+        labels: Ids of the labels in their order; by default ImageNet's 1000.
+        wide: Ids of further nouns; by default those of ImageNet-22k.
+    """
+
+    def __init__(
+        self,
+        wordnet: WordNet,
+        *,
+        labels: Sequence[str] | None = None,
+        wide: Sequence[str] | None = None,
+    ) -> None:
         from timm.data import ImageNetInfo
 
         self.wordnet = wordnet
-        self.labels: tuple[str, ...] = tuple(ImageNetInfo("imagenet-1k").label_names())
-        wide = tuple(ImageNetInfo("imagenet-22k").label_names())
+        if labels is None:
+            labels = ImageNetInfo("imagenet-1k").label_names()
+        if wide is None:
+            wide = ImageNetInfo("imagenet-22k").label_names()
+        self.labels: tuple[str, ...] = tuple(labels)
         nouns = {*wide, *self.labels}
         for wnid in tuple(nouns):
             nouns.update(wordnet.ancestors(wnid, depth=64))
@@ -63,13 +84,17 @@ class Vocabulary:
     @cached_property
     def senses(self) -> tuple[Sense, ...]:
         """Up to three lemmas of every noun, those held out left out."""
+        common = {word.lower() for word in concepts.load("common").words}
         found = []
         for wnid in self.nouns:
+            breadth = 1 + math.log2(1 + self.wordnet.descendant_counts[wnid]) / 2
             for place, lemma in enumerate(self.wordnet[wnid].lemmas[:_LEMMAS_PER_SENSE]):
                 lower = lemma.lower()
                 if not held_out(lower):
                     rank = self.wordnet.sense_rank.get((lower, wnid), 0)
-                    found.append(Sense(lower, wnid, (1.0 if place == 0 else 0.5) / (1 + rank) ** 2))
+                    weight = (1.0 if place == 0 else 0.5) / (1 + rank) ** 2
+                    weight *= breadth * (_COMMON if lower in common else 1)
+                    found.append(Sense(lower, wnid, weight))
         return tuple(found)
 
     @cached_property
@@ -93,6 +118,13 @@ class Vocabulary:
         """Return the first lemma of a noun that is not held out, in lower case."""
         lemmas = (lemma.lower() for lemma in self.wordnet[wnid].lemmas[:_LEMMAS_PER_SENSE])
         return next((lemma for lemma in lemmas if not held_out(lemma)), None)
+
+    def definition(self, wnid: str) -> str | None:
+        """Return a noun's definition, or ``None`` if it says a held-out lemma of that noun."""
+        synset = self.wordnet[wnid]
+        said = f" {re.sub(r'[^a-z0-9]+', ' ', synset.definition.lower())} "
+        banned = (lemma.lower() for lemma in synset.lemmas if held_out(lemma))
+        return None if any(f" {lemma} " in said for lemma in banned) else synset.definition
 
     @cached_property
     def affinity(self) -> FloatArray:
@@ -163,8 +195,9 @@ def label_vectors(
 ) -> FloatArray:
     """Return the ``(1000, 384)`` label vectors.
 
-    Each is the unit sum of the label's name and of ``0.85^depth`` times the name of every
-    ancestor up to depth 8, whitened. A name is the first lemma that is not held out.
+    Each is the unit sum of the label's name at 1.5 and of ``0.85^depth`` times the name of every
+    ancestor up to depth 8, whitened. A name is the first lemma that is not held out. Where the
+    label's first lemma is held out, its definition at 1.5 is added, unless it says that lemma.
 
     Args:
         vocabulary: The labels and their ancestors.
@@ -172,12 +205,12 @@ def label_vectors(
     """
     weights: list[dict[str, float]] = []
     for wnid in vocabulary.labels:
-        steps = {wnid: 0, **vocabulary.wordnet.ancestors(wnid, depth=DEPTH)}
         own: dict[str, float] = {}
-        for ancestor, depth in steps.items():
-            lemma = vocabulary.first_lemma(ancestor)
-            if lemma is not None:
+        for ancestor, depth in vocabulary.wordnet.ancestors(wnid, depth=DEPTH).items():
+            if (lemma := vocabulary.first_lemma(ancestor)) is not None:
                 own[lemma] = own.get(lemma, 0.0) + DECAY**depth
+        for text in label_texts(vocabulary, wnid):
+            own[text] = own.get(text, 0.0) + _OWN
         weights.append(own)
     names = sorted(set().union(*weights))
     vectors = white(names)
@@ -187,3 +220,12 @@ def label_vectors(
         for name, weight in own.items():
             matrix[row, place[name]] = weight
     return unit(matrix @ vectors)
+
+
+def label_texts(vocabulary: Vocabulary, wnid: str) -> list[str]:
+    """Return what stands for a label itself: its name, and its definition if need be."""
+    texts = [name] if (name := vocabulary.first_lemma(wnid)) is not None else []
+    definition = vocabulary.definition(wnid)
+    if held_out(vocabulary.wordnet[wnid].lemmas[0]) and definition is not None:
+        texts.append(definition)
+    return texts

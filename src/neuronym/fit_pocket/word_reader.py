@@ -25,7 +25,13 @@ __all__ = ["READER", "fit_word_reader"]
 FloatArray = npt.NDArray[np.float32]
 
 READER = HeadSettings(
-    hidden=128, epochs=12, batch_size=128, learning_rate=3e-3, weight_decay=2e-2, dropout=0.2
+    hidden=128,
+    epochs=8,
+    batch_size=256,
+    learning_rate=4e-3,
+    weight_decay=2e-2,
+    dropout=0.2,
+    noise=0.01,
 )
 
 
@@ -37,7 +43,7 @@ def fit_word_reader(
     Args:
         texts: What each text says.
         vectors: ``(texts, 384)`` of MiniLM.
-        settings: As for the class head; ``sharpness`` and ``likeness`` are not used.
+        settings: As for the class head; ``sharpness`` is not used.
         seed: Of weights, order, noise and dropout.
     """
     generator = torch.Generator().manual_seed(seed)

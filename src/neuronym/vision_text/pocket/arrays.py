@@ -69,8 +69,8 @@ class ImageArrays:
     """Fitted arrays of the image side of one variant.
 
     Attributes:
-        posterior_mean: (1000,), mean over reference photos of the softmax of logits / 2.
-        tiny_bias: (1000,), added to logits / 2 of tiny images.
+        posterior_mean: (1000,), mean over reference photos of the softmax of the logits.
+        tiny_bias: (1000,), added to the logits / 2 of tiny images.
         object_mean: (384,), mean over reference photos of posterior × label vectors.
         descriptor_mean, descriptor_scale: (numbers,), what standardises the descriptors.
         attribute_weights: (numbers, attributes), from standardised descriptors.
@@ -116,9 +116,13 @@ def write_arrays(path: str | Path, arrays: TextArrays | ImageArrays) -> None:
 
 
 def stored(values: FloatArray) -> npt.NDArray[np.floating]:
-    """Return values as they are kept: matrices in half precision, vectors in single."""
+    """Return values as they are kept: matrices in half precision, vectors in single.
+
+    What half precision cannot hold becomes infinite.
+    """
     kind = np.float16 if values.ndim > 1 else np.float32
-    return np.ascontiguousarray(values, dtype=kind)
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(values, dtype=kind)
 
 
 def read_arrays(path: str | Path, part: type[Arrays]) -> tuple[Arrays, str]:

@@ -155,6 +155,7 @@ class PocketModel:
         for text in texts:
             if not isinstance(text, str):
                 raise InputError(f"a text must be a string, not a {type(text).__name__}")
+        _give_notice()
         vectors = self._vectors(list(texts))
         return text_embeddings(vectors, self._text, self._image.posterior_mean, self._mixture)
 
@@ -201,10 +202,14 @@ def load_pocket(
             f"the pocket model has no fitted arrays for {variant!r}: {error}; "
             "make them with `neuronym fit-pocket`"
         ) from error
+    return model
+
+
+def _give_notice() -> None:
+    """Say once what this model is not: where it is first used, not where it is loaded."""
     if not _notice_given.is_set():
         _notice_given.set()
         _log.warning(NOTICE)
-    return model
 
 
 def _check(tower: ImageTower, image: ImageArrays, text: TextArrays) -> None:

@@ -25,7 +25,7 @@ from neuronym.vision_text.pocket.arrays import ImageArrays, TextArrays
 from neuronym.vision_text.pocket.tower import ImageFeatures
 
 __all__ = [
-    "CLASS_TEMPERATURE",
+    "TINY_TEMPERATURE",
     "Mixture",
     "image_embeddings",
     "posterior",
@@ -34,8 +34,10 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
 
-CLASS_TEMPERATURE = 2.0
+TINY_TEMPERATURE = 2.0
+"""Divides the logits of tiny images, of which the classifier is too sure; others take 1."""
 _CLIP = 6.0
 
 
@@ -45,6 +47,8 @@ class Mixture:
 
     Attributes:
         objects, classes, attributes: Weight of each part's dot product.
+        tiny_objects, tiny_classes: Factors of these parts for tiny images, whose posterior is
+            broad: its mean of label vectors says little, its fit to Q still much.
         prior_power: Power of ``P̄·Q`` that divides a text's class vector, in [0, 1].
         scale: Factor of the whole.
     """
@@ -52,6 +56,8 @@ class Mixture:
     objects: float
     classes: float
     attributes: float
+    tiny_objects: float
+    tiny_classes: float
     prior_power: float
     scale: float
 
@@ -71,9 +77,10 @@ def softmax(logits: FloatArray) -> FloatArray:
     return result
 
 
-def posterior(logits: FloatArray, tiny: npt.NDArray[np.bool_], tiny_bias: FloatArray) -> FloatArray:
-    """Return P: softmax of logits / 2, ``(images, 1000)``, corrected for tiny images."""
-    return softmax(logits / np.float32(CLASS_TEMPERATURE) + tiny[:, None] * tiny_bias)
+def posterior(logits: FloatArray, tiny: BoolArray, tiny_bias: FloatArray) -> FloatArray:
+    """Return P, ``(images, 1000)``: the softmax of the logits, corrected for tiny images."""
+    temperature = np.where(tiny, np.float32(TINY_TEMPERATURE), np.float32(1))[:, None]
+    return softmax(logits / temperature + tiny[:, None] * tiny_bias)
 
 
 def image_embeddings(
@@ -94,14 +101,22 @@ def image_embeddings(
     objects = p @ labels - image.object_mean
     objects /= np.linalg.norm(objects, axis=1, keepdims=True) + np.float32(1e-6)
     attributes = attribute_scores(features.descriptors, image)
+    objects *= _tiny_factor(features.tiny, mixture.tiny_objects)
+    classes = (p - image.posterior_mean) * _tiny_factor(features.tiny, mixture.tiny_classes)
     return np.concatenate(
         [
             objects * np.float32(mixture.objects),
-            (p - image.posterior_mean) * np.float32(mixture.classes),
+            classes * np.float32(mixture.classes),
             attributes * np.float32(mixture.attributes),
         ],
         axis=1,
     )
+
+
+def _tiny_factor(tiny: BoolArray, factor: float) -> FloatArray:
+    """``(images, 1)``: the factor of tiny images, 1 for others."""
+    factors: FloatArray = np.where(tiny, np.float32(factor), np.float32(1))[:, None]
+    return factors
 
 
 def attribute_scores(descriptors: FloatArray, image: ImageArrays) -> FloatArray:
@@ -142,8 +157,8 @@ def read_words(vectors: FloatArray, text: TextArrays) -> tuple[FloatArray, Float
     """Read which attributes texts say.
 
     Returns:
-        ``(texts, attributes)``: probability of each value within its group, and ``(texts,)``:
-        probability that the text says a thing, in [0, 1].
+        ``(texts, attributes)``: probability of each value within its group, and ``(texts,)``, how
+        far the text says a thing, in [0, 1]: a text that says no attribute says a thing.
     """
     hidden = gelu(vectors @ text.word_in + text.word_in_bias)
     logits = hidden @ text.word_out + text.word_out_bias
@@ -153,7 +168,9 @@ def read_words(vectors: FloatArray, text: TextArrays) -> tuple[FloatArray, Float
         parts.append(softmax(logits[:, start:stop])[:, :-1])
         start = stop
     thing = 1 / (1 + np.exp(-np.clip(logits[:, start], -30, 30)))
-    return np.concatenate(parts, axis=1), thing.astype(np.float32)
+    attributes = np.concatenate(parts, axis=1)
+    thing += (1 - thing) * (1 - attributes.max(axis=1))
+    return attributes, thing.astype(np.float32)
 
 
 def gelu(x: FloatArray) -> FloatArray:
