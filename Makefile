@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
 
-.PHONY: demo test lint types unit bench clean
+.PHONY: demo test lint types unit clean
 
 demo: $(VENV)/.installed
 	$(BIN)/neuronym demo --out $(OUT) --overwrite

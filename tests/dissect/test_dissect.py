@@ -152,6 +152,32 @@ class Competitive(nn.Module):
         return self.pool(self.act(self.mix(x)))
 
 
+def test_a_competitive_unit_that_wins_only_below_zero_has_no_name() -> None:
+    model = Detectors(list(range(ATTRIBUTES)))
+    model.act = nn.Sequential(_Shifted(), lwta.LWTA(2))
+    atlas = run(loaded(model), sites="act.1")
+    winners = [unit for unit in atlas if unit.win_rate]
+    assert len(winners) >= ATTRIBUTES // 2
+    assert all(unit.name is None for unit in atlas)
+
+
+class _Shifted(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x - 10
+
+
+def test_centring_is_a_choice() -> None:
+    plain = run(similarity="cosine", options=DissectOptions(centre=False))
+    centred = run(similarity="cosine", options=DissectOptions(centre=True))
+    default = run(similarity="cosine")
+    assert [u.score for u in default] == [u.score for u in centred] != [u.score for u in plain]
+    assert (
+        plain.provenance["similarity"]["centred"],
+        default.provenance["similarity"]["centred"],
+        run(similarity="rank_reorder").provenance["similarity"]["centred"],
+    ) == (False, True, False)
+
+
 def test_competitive_sites_carry_the_mask() -> None:
     atlas = run(loaded(Competitive()), sites="act")
     site = atlas.site("act")

@@ -20,6 +20,7 @@ from neuronym.errors import NeuronymError, nearest
 
 __all__ = ["app", "main"]
 
+_EXIT_FAILED = 1
 _EXIT_BAD_INPUT = 2
 _EXIT_INTERRUPTED = 130
 # typer carries click in newer versions and imports it in older ones: reach its base classes
@@ -75,8 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
     Returns:
-        0 only when the work was done, 2 for bad input (after one line on standard error),
-        130 when interrupted.
+        0 only when the work was done, 2 for bad input (after one line on standard error), 1 where
+        the machine refused (a full disk, a folder without permission), 130 when interrupted.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     command = typer.main.get_command(app)
@@ -98,4 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        where = f" {str(error.filename)!r}" if error.filename else ""
+        _say(f"the system refused{where}: {error.strerror or error}")
+        return _EXIT_FAILED
     return status if isinstance(status, int) else 0

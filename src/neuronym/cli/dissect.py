@@ -56,6 +56,19 @@ def dissect(
     scale: Annotated[
         float | None, typer.Option("--scale", help="Factor of the concept scores.")
     ] = None,
+    similarity_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--similarity-option", help="NAME=NUMBER, another keyword of the similarity; repeat."
+        ),
+    ] = None,
+    centre: Annotated[
+        bool | None,
+        typer.Option(
+            "--centre/--no-centre",
+            help="Centre concept scores over the images; default: for all but rank_reorder.",
+        ),
+    ] = None,
     permutations: Annotated[
         int, typer.Option("--permutations", min=0, help="Null draws for p-values; 0: none.")
     ] = 0,
@@ -75,7 +88,7 @@ def dissect(
     names = concept_sets.load(concepts)
     if template:
         names = names.with_templates(template)
-    keywords: dict[str, Any] = {}
+    keywords = _numbers(similarity_option or ())
     if top_k is not None:
         keywords["top_k"] = top_k
     if scale is not None:
@@ -85,7 +98,7 @@ def dissect(
             models.load(model),
             probes.load(images),
             names,
-            vision_text_models.load(vision_text),
+            vision_text_models.load(vision_text, device=device or "cpu", batch_size=batch_size),
             sites=sites,
             similarity=similarity,
             out=out,
@@ -93,6 +106,7 @@ def dissect(
                 pooling=pooling,
                 channel_dims=_channel_dims(channel_dim or ()),
                 similarity_keywords=keywords,
+                centre=centre,
                 permutations=permutations,
                 device=device,
                 batch_size=batch_size,
@@ -117,7 +131,28 @@ def _channel_dims(pairs: Sequence[str]) -> dict[str, int]:
     return dims
 
 
+def _numbers(pairs: Sequence[str]) -> dict[str, Any]:
+    from neuronym.errors import InputError
+
+    values: dict[str, Any] = {}
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        try:
+            number = float(text)
+        except ValueError:
+            number = float("nan")
+        if not name or number != number:
+            raise InputError(f"--similarity-option takes NAME=NUMBER, not {pair!r}")
+        values[name.replace("-", "_")] = int(number) if number.is_integer() else number
+    return values
+
+
 def _show(atlas: Atlas) -> None:
+    images = atlas.provenance["images"]
+    if images["skipped"]:
+        first = ", ".join(images["skipped_ids"][:3])
+        more = " …" if images["skipped"] > 3 else ""
+        say(f"{images['skipped']} images could not be read and were skipped: {first}{more}")
     for site in atlas.sites:
         units = atlas.of_site(site.name)
         named = [unit for unit in units if unit.name is not None]

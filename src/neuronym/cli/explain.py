@@ -10,6 +10,8 @@ import typer
 from neuronym.cli._options import Atlas
 
 if TYPE_CHECKING:
+    from neuronym.models import LoadedModel
+    from neuronym.results import Atlas as AtlasResult
     from neuronym.results import Explanation
 
 __all__ = ["explain"]
@@ -36,17 +38,17 @@ def explain(
     ] = None,
 ) -> None:
     """Say why the model decides as it does on one image: winners, names, contributions."""
-    from neuronym.errors import MissingError
+    from neuronym.errors import InputError, MissingError
     from neuronym.explain import explain as explain_image
-    from neuronym.models import load
     from neuronym.results import Atlas as AtlasResult
 
     loaded = AtlasResult.load(atlas)
     if not image.is_file():
         raise MissingError(f"image {str(image)!r} does not exist")
-    spec = model or loaded.provenance["model"]["spec"]
+    if save is not None and (save.is_dir() or not save.absolute().parent.is_dir()):
+        raise InputError(f"--save takes a file in a folder that exists, not {str(save)!r}")
     explanation = explain_image(
-        load(spec),
+        _model(model, loaded),
         image,
         atlas=loaded,
         site=site,
@@ -60,6 +62,22 @@ def explain(
         typer.echo(json.dumps(explanation.to_dict(), indent=2, ensure_ascii=False))
         return
     _show(explanation, top)
+
+
+def _model(spec: str | None, atlas: AtlasResult) -> LoadedModel:
+    """Load the model that was given, or the one that the atlas was made from."""
+    from neuronym.errors import InputError, NeuronymError
+    from neuronym.models import load
+
+    if spec is not None:
+        return load(spec)
+    spec = atlas.model_spec
+    try:
+        return load(spec)
+    except NeuronymError as error:
+        raise InputError(
+            f"the atlas's model {spec!r} cannot be loaded: {error}; say where it is by --model"
+        ) from error
 
 
 def _show(explanation: Explanation, top: int) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,14 +26,14 @@ def report(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a static page about an atlas; it opens from disk and needs no network."""
-    from neuronym.files import output_folder, read_json
+    from neuronym.files import output_folder
     from neuronym.report import write_report
     from neuronym.results import Atlas as AtlasResult
     from neuronym.results import Explanation
 
     loaded = AtlasResult.load(atlas)
     explained = [Explanation.load(path) for path in explanation or ()]
-    figures = read_json(summary, what="summary") if summary else None
+    figures = _summary(summary) if summary else None
     page = write_report(
         loaded,
         output_folder(out, kind="report", overwrite=overwrite),
@@ -40,3 +41,16 @@ def report(
         summary=figures,
     )
     typer.echo(str(page))
+
+
+def _summary(path: Path) -> Mapping[str, Any]:
+    """Read a summary; a JSON file of anything else is refused."""
+    from neuronym.errors import UnreadableError
+    from neuronym.files import read_json
+
+    figures = read_json(path, what="summary")
+    if not isinstance(figures, dict) or not {"accuracy", "units", "active_fraction"} & set(figures):
+        raise UnreadableError(
+            f"{str(path)!r} is not a summary: it holds none of accuracy, units, active_fraction"
+        )
+    return figures

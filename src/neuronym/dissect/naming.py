@@ -27,7 +27,7 @@ from neuronym.similarity import (
     top_images,
 )
 
-__all__ = ["Naming", "label_masks", "name_units", "resolved_keywords"]
+__all__ = ["Naming", "centred", "label_masks", "name_units", "resolved_keywords"]
 
 _SITES_BYTES = 512 << 20
 CLIP_LOGIT_SCALE = 100.0
@@ -36,6 +36,7 @@ CLIP_LOGIT_SCALE = 100.0
 # model (0.1, CLIP's share, named about half as many over 21,000).
 _LONG_SHARES = {"soft_wpmi": 0.5}
 _UNIT_NORM_TOLERANCE = 1e-3
+_READ_AS_THEY_ARE = ("rank_reorder",)
 _USUAL_TOP_K = {"wpmi": 28, "soft_wpmi": 100}
 
 
@@ -81,6 +82,11 @@ def resolved_keywords(
     return {name: keywords.get(name, usual[name]) for name in usual if name != "labels"}
 
 
+def centred(similarity: str | Similarity, choice: bool | None) -> bool:
+    """Return whether concept scores are centred; see ``DissectOptions.centre``."""
+    return similarity not in _READ_AS_THEY_ARE if choice is None else choice
+
+
 def label_masks(
     probes: ProbeSet, indices: npt.NDArray[np.int64], concepts: ConceptSet
 ) -> dict[int, Tensor]:
@@ -115,7 +121,7 @@ class Naming:
         similarity: Name of the similarity, or a function.
         keywords: All of its keywords.
         concepts: The concept set.
-        scores: Concept scores of the recorded images, centred per concept.
+        scores: Concept scores of the recorded images.
         labels: See :func:`label_masks`; only for AUROC.
         ids: Id of each recorded image.
     """

@@ -31,6 +31,10 @@ class DissectOptions:
         similarity_keywords: Keywords of the similarity. What is left out gets the similarity's
             default, but ``scale`` follows the vision-text model's logit scale and ``top_k`` is
             at most a quarter of the images (:func:`neuronym.dissect.naming.resolved_keywords`).
+        centre: Whether concept scores are centred per concept over the images before they are
+            compared: a concept that fits every image a little then names no unit. CLIP-Dissect
+            compares scores as they are (``False``). ``None`` centres for every similarity but
+            rank-reorder, whose divisor is a power of the mean score.
         permutations: Draws of the null distribution behind ``p_value``; 0 computes none. Each
             draw costs as much as the naming.
         top_images: Images per unit that the atlas lists and shows.
@@ -51,6 +55,7 @@ class DissectOptions:
     pooling: PoolingChoice = None
     channel_dims: Mapping[str, int] = dataclasses.field(default_factory=dict)
     similarity_keywords: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    centre: bool | None = None
     permutations: int = 0
     top_images: int = 20
     runner_ups: int = 5

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from neuronym._version import __version__
-from neuronym.dissect.naming import Naming
+from neuronym.dissect.naming import Naming, centred
 from neuronym.dissect.options import DissectOptions
 from neuronym.dissect.target import Target
 from neuronym.probes import ProbeSet
@@ -59,7 +59,7 @@ def provenance(
         "similarity": {
             "name": _name(naming.similarity),
             "keywords": {key: _plain(value) for key, value in naming.keywords.items()},
-            "scores": "centred per concept over the images",
+            "centred": centred(naming.similarity, options.centre),
             "concepts_with_labels": len(naming.labels),
         },
         "permutations": options.permutations,

@@ -15,7 +15,13 @@ from torch import nn
 
 from neuronym.concepts import ConceptSet
 from neuronym.dissect.competition import mask_reader
-from neuronym.dissect.naming import Naming, label_masks, name_units, resolved_keywords
+from neuronym.dissect.naming import (
+    Naming,
+    centred,
+    label_masks,
+    name_units,
+    resolved_keywords,
+)
 from neuronym.dissect.options import DissectOptions
 from neuronym.dissect.pictures import shown_images
 from neuronym.dissect.provenance import provenance
@@ -52,9 +58,10 @@ def dissect(
 
     The probe set goes once through the model and the vision-text model; each image is decoded
     once. Concept scores are dot products of the vision-text model's embeddings, centred per
-    concept over the images. They are computed in blocks of concepts and only the best of each
-    unit are kept, so that memory grows neither with the number of concepts nor with images ×
-    concepts. With AUROC, a concept that is a class of the data set is judged by its labels.
+    concept over the images unless ``options.centre`` says otherwise. They are computed in blocks
+    of concepts and only the best of each unit are kept, so that memory grows neither with the
+    number of concepts nor with images × concepts. With AUROC, a concept that is a class of the
+    data set is judged by its labels.
 
     A unit whose pooled activation is the same on every image has no name; nor has a competitive
     unit that is never above zero, because what it would be named by are the images it lost.
@@ -111,7 +118,7 @@ def dissect(
             logit_scale=vision_text.logit_scale,
         ),
         concepts=concepts,
-        scores=_scores(images, words, device),
+        scores=_scores(images, words, device, centred=centred(similarity, options.centre)),
         labels=label_masks(probes, recording.indices, concepts) if similarity == "auroc" else {},
         ids=[probes.ids[place] for place in recording.indices.tolist()],
     )
@@ -123,6 +130,8 @@ def dissect(
     facts = provenance(
         target, probes, vision_text, recording=recording, naming=naming, options=options
     )
+    if folder is not None and Path(target.spec).is_dir():
+        facts["model"]["relative"] = os.path.relpath(target.spec, folder)
     facts["sites"] = sites if isinstance(sites, str) else ",".join(sites)
     facts["sites_left_out"] = found.left_out
     facts["seconds"] = seconds
@@ -248,10 +257,15 @@ def _record_and_embed(
 
 
 def _scores(
-    images: ImageEmbeddings, words: npt.NDArray[np.float32], device: torch.device
+    images: ImageEmbeddings,
+    words: npt.NDArray[np.float32],
+    device: torch.device,
+    *,
+    centred: bool,
 ) -> DotProducts:
     pictures = torch.from_numpy(images.vectors).to(device)
-    return DotProducts(pictures, torch.from_numpy(words).to(device)).centred()
+    scores = DotProducts(pictures, torch.from_numpy(words).to(device))
+    return scores.centred() if centred else scores
 
 
 def _site_infos(recording: Recording) -> tuple[SiteInfo, ...]:

@@ -44,7 +44,8 @@ class FolderProbes:
         if not self._root.is_dir():
             raise InputError(f"images {str(folder)!r} is a file; give a folder or a .parquet file")
         self.name = str(folder)
-        self.ids: tuple[str, ...] = _list_images(self._root)
+        self._paths = _list_images(self._root)
+        self.ids: tuple[str, ...] = tuple(_printable(path) for path in self._paths)
         if not self.ids:
             raise InputError(
                 f"no images in {str(folder)!r}; looked for {' '.join(sorted(IMAGE_SUFFIXES))}"
@@ -61,12 +62,17 @@ class FolderProbes:
         Files up to 64 KiB count whole, larger ones by 16 KiB at their start, middle and end.
         """
         return fingerprint(
-            "folder", [[name, sampled_digest(self._root / name)] for name in self.ids]
+            "folder", [[name, sampled_digest(self._root / name)] for name in self._paths]
         )
 
     def image(self, index: int) -> Image.Image:
         """Decode one image; :class:`UnreadableError` names a broken one and says why."""
-        return decode(self._root / self.ids[index], name=self.ids[index])
+        return decode(self._root / self._paths[index], name=self.ids[index])
+
+
+def _printable(path: str) -> str:
+    """Return a path as text that any file can hold: bytes that are not UTF-8 become escapes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _list_images(root: Path) -> tuple[str, ...]:

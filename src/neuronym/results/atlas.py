@@ -135,6 +135,24 @@ class Atlas:
     provenance: Mapping[str, Any]
     folder: Path | None = field(default=None, compare=False)
 
+    @property
+    def model_spec(self) -> str:
+        """SPEC of the model that it was made from.
+
+        Where that was a folder, it is looked for where it lay relative to the atlas first, so
+        that both may move together, and then where it was named.
+
+        Raises:
+            InputError: The atlas does not say.
+        """
+        made_from = self.provenance.get("model", {})
+        relative = made_from.get("relative")
+        if relative is not None and self.folder is not None and (self.folder / relative).is_dir():
+            return str(self.folder / relative)
+        if not made_from.get("spec"):
+            raise InputError("the atlas does not say which model it was made from")
+        return str(made_from["spec"])
+
     def __len__(self) -> int:
         return len(self.units)
 

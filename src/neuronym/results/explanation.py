@@ -67,7 +67,7 @@ class Explanation:
         completeness_error: ``target.logit - baseline - sum of contributions``, in logits: zero up
             to rounding where the path from site to logit is linear with winners fixed.
         competitive: Whether the site competes (else every unit that fired is listed).
-        provenance: Fingerprints of model and atlas, versions.
+        provenance: SPEC and fingerprint of the model, the pooling, versions.
     """
 
     image: str

@@ -53,7 +53,7 @@ def checked_keywords(name: str, keywords: Mapping[str, Any]) -> dict[str, Any]:
         UnknownNameError: The similarity is not known.
         InputError: It does not take one of the keywords; the text lists those it takes.
     """
-    taken = list(keywords_of(name))
+    taken = [key for key in keywords_of(name) if key != "labels"]
     for key in keywords:
         if key not in taken:
             allowed = f"it takes {', '.join(taken)}" if taken else "it takes none"
