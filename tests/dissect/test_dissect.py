@@ -375,7 +375,7 @@ def test_labels_of_the_data_set_judge_auroc() -> None:
 
 @pytest.mark.parametrize(
     ("similarity", "unit_norm", "other"),
-    [("soft_wpmi", 3.0, 15.0), ("wpmi", 0.6, 0.6), ("jensen_shannon", 4.5, 4.5)],
+    [("soft_wpmi", 3.0, 1.5), ("wpmi", 0.6, 0.6), ("jensen_shannon", 4.5, 4.5)],
 )
 def test_scale_follows_the_logit_scale(similarity, unit_norm, other) -> None:
     class Wide(PlantedVisionText):

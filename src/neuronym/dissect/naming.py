@@ -31,10 +31,10 @@ __all__ = ["Naming", "centred", "label_masks", "name_units", "resolved_keywords"
 
 _SITES_BYTES = 512 << 20
 CLIP_LOGIT_SCALE = 100.0
-# SoftWPMI needs a softmax that is sharp where concepts' embeddings differ in length: half of the
-# logit scale named the most planted WordNet groups over 3,000 to 21,000 concepts with the pocket
-# model (0.1, CLIP's share, named about half as many over 21,000).
-_LONG_SHARES = {"soft_wpmi": 0.5}
+# Where concepts' embeddings differ in length, a sharp softmax belongs to the longest of them: with
+# the pocket model a twentieth of the logit scale named the most units planted on WordNet groups
+# (three draws of 60) over 21,000 concepts, and as many as any share over 3,000.
+_LONG_SHARES = {"soft_wpmi": 0.05}
 _UNIT_NORM_TOLERANCE = 1e-3
 _READ_AS_THEY_ARE = ("rank_reorder",)
 _USUAL_TOP_K = {"wpmi": 28, "soft_wpmi": 100}
@@ -52,7 +52,7 @@ def resolved_keywords(
 
     The published ``scale`` of a similarity is made for CLIP, whose logit scale is 100 and whose
     embeddings have unit norm; another model's is the same share of its own logit scale. Where
-    embeddings differ in length, SoftWPMI's is half of the logit scale. ``top_k`` is at most a
+    embeddings differ in length, SoftWPMI's is a twentieth of the logit scale. ``top_k`` is at most a
     quarter of the images, so that a small probe set still has images that are not at the top.
 
     Args:
