@@ -1,6 +1,6 @@
 """Competition: stochastic local winner-takes-all in place of activation functions."""
 
-from neuronym.lwta import functional
+from neuronym.lwta import functional, gradual
 from neuronym.lwta.convert import convert
 from neuronym.lwta.diagnostics import active_fraction, win_counts, win_counts_of_trace, win_entropy
 from neuronym.lwta.elbo import kl_per_layer, kl_to_uniform, negative_elbo
@@ -20,6 +20,7 @@ __all__ = [
     "active_fraction",
     "convert",
     "functional",
+    "gradual",
     "kl_per_layer",
     "kl_to_uniform",
     "lwta_modules",
