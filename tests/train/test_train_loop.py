@@ -136,6 +136,7 @@ def test_what_is_written(finished: Path) -> None:
         "manifest.json",
         "metrics.json",
         "model.safetensors",
+        "scorecard.json",
     }
     config = json.loads((finished / "config.json").read_text())
     assert config["competitors"] == 8
