@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -88,10 +89,12 @@ def train(
     from neuronym import probes
     from neuronym.train import Progress
     from neuronym.train import train as run
+    from neuronym.train.team import close_team
 
     images = probes.load(data)
     held = probes.load(validation) if validation else None
-    with progress("training", quiet=quiet) as update:
+    leads = os.environ.get("RANK", "0") == "0"
+    with progress("training", quiet=quiet or not leads) as update:
 
         def step(state: Progress) -> None:
             accuracy = "" if state.accuracy is None else f", accuracy {state.accuracy:.3f}"
@@ -107,7 +110,9 @@ def train(
             overwrite=overwrite,
             progress=step,
         )
-    _show(result, out)
+    if leads:
+        _show(result, out)
+    close_team()
 
 
 def _show(result: TrainResult, out: Path) -> None:

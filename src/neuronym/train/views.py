@@ -81,7 +81,9 @@ OPERATIONS: dict[str, Operation] = {
     "rotate": lambda image, amount, sign: functional.rotate(
         image, 30 * amount * sign, interpolation=_BILINEAR
     ),
-    "posterize": lambda image, amount, sign: functional.posterize(image, 4 - int(4 * amount)),
+    "posterize": lambda image, amount, sign: functional.posterize(
+        image, max(1, 4 - int(4 * amount))
+    ),
     "solarize": lambda image, amount, sign: functional.solarize(image, 256 - int(256 * amount)),
     "colour": lambda image, amount, sign: functional.adjust_saturation(
         image, 1 + 0.9 * amount * sign
