@@ -21,6 +21,20 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 
+def _list_presets(wanted: bool) -> None:
+    if not wanted:
+        return
+    from neuronym.train import PRESETS
+
+    typer.echo(f"{'preset':16} {'model':38} {'U':>3} {'epochs':>6} {'batch':>5} rate")
+    for name, each in PRESETS.items():
+        typer.echo(
+            f"{name:16} {each.model:38} {each.competitors:>3} {each.epochs:>6} "
+            f"{each.batch_size:>5} {each.learning_rate:g} ({each.optimizer}, {each.schedule})"
+        )
+    raise typer.Exit
+
+
 def train(
     data: Annotated[
         str,
@@ -41,13 +55,37 @@ def train(
         str | None, typer.Option("--validation", help="Labelled images that choose the best epoch.")
     ] = None,
     preset: Annotated[
-        str | None, typer.Option("--preset", help="Start from a named set of settings.")
+        str | None,
+        typer.Option("--preset", help="Start from a named set of settings; see --list-presets."),
     ] = None,
+    list_presets: Annotated[
+        bool,
+        typer.Option(
+            "--list-presets",
+            callback=_list_presets,
+            is_eager=True,
+            help="List the presets and stop.",
+        ),
+    ] = False,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the data.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--lr", help="Largest rate.")] = None,
     kl_weight: Annotated[
         float | None, typer.Option("--kl-weight", help="Scale of the KL term; 0 switches it off.")
+    ] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Start from published weights.")
+    ] = False,
+    gradual: Annotated[
+        float | None,
+        typer.Option(
+            "--gradual",
+            help="Share of the steps over which dense activations fade into competition; for "
+            "--pretrained and for dense folders, e.g. 0.5.",
+        ),
+    ] = None,
+    accumulate: Annotated[
+        int | None, typer.Option("--accumulate", help="Passes per step, to need less memory.")
     ] = None,
     temperature: Annotated[
         float | None, typer.Option("--temperature", help="τ of the relaxed winner.")
@@ -75,6 +113,9 @@ def train(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "kl_weight": kl_weight,
+        "pretrained": pretrained or None,
+        "gradual": gradual,
+        "accumulate": accumulate,
         "temperature": temperature,
         "precision": precision,
         "device": device,
@@ -132,21 +173,20 @@ def _show(result: TrainResult, out: Path) -> None:
 def _settings(
     given: dict[str, Any], *, preset: str | None, dense: bool, other: Sequence[str]
 ) -> TrainSettings:
-    from neuronym.errors import InputError, unknown
-    from neuronym.train import PRESETS, TrainSettings
+    from neuronym.errors import InputError
+    from neuronym.train import TrainSettings, preset_of
 
     given |= _pairs(other)
     if preset is None:
         if "model" not in given:
             raise InputError("give --model (timm:NAME, torchvision:NAME …) or --preset")
         return TrainSettings(dense=dense, **given)
-    if preset not in PRESETS:
-        raise unknown("preset", preset, list(PRESETS))
+    start = preset_of(preset, batch_size=given.get("batch_size"))
     if dense:
         if "competitors" in given:
             raise InputError("--dense trains without competition: leave --competitors out")
         given |= {"dense": True, "competitors": None}
-    return replace(PRESETS[preset], **given)
+    return replace(start, **given)
 
 
 def _pairs(other: Sequence[str]) -> dict[str, Any]:
