@@ -1,6 +1,6 @@
 """Convert a trained dense network at once, or by small steps, with the same budget.
 
-    python bench/gradual.py --train FILE.parquet --out RUNS [--images 12000] [--seeds 0 1 2]
+    python bench/gradual.py --train FILE.parquet --out RUNS [--images 10000] [--seeds 0 1 2]
 
 A residual network (batch normalisation of scale 1, as a pretrained one has) is trained dense on
 part of CIFAR-10. Then it is made competitive and trained for a few more epochs: abruptly, and with
@@ -47,9 +47,9 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--train", required=True, help="parquet file of CIFAR-10's training images")
     parser.add_argument("--out", required=True, type=Path)
-    parser.add_argument("--images", type=int, default=12000, help="training images")
-    parser.add_argument("--epochs", type=int, default=8, help="of the dense network")
-    parser.add_argument("--tuning", type=int, default=3, help="epochs after the conversion")
+    parser.add_argument("--images", type=int, default=10000, help="training images")
+    parser.add_argument("--epochs", type=int, default=5, help="of the dense network")
+    parser.add_argument("--tuning", type=int, default=2, help="epochs after the conversion")
     parser.add_argument("--competitors", type=int, default=8)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=1)

@@ -16,8 +16,9 @@ from neuronym.errors import InputError
 from neuronym.lwta import Trace, gradual, kl_per_layer, kl_to_uniform, lwta_modules, trace
 from neuronym.lwta.noise import Part
 from neuronym.lwta.schedules import schedule
+from neuronym.models.folder import fit_weights
 from neuronym.train.augment import AUGMENTATIONS
-from neuronym.train.checkpoint import State
+from neuronym.train.checkpoint import FOLDER, LATEST, State
 from neuronym.train.data import ImageSource, ImageView, class_names_of, epoch_order
 from neuronym.train.divergence import DivergedError, first_bad_layer
 from neuronym.train.measure import Evaluation, Plan, calibrate, evaluate_shared, prepared
@@ -134,7 +135,7 @@ class Loop:
     def restore(self, state: State) -> None:
         """Go on from a checkpoint."""
         self.step, self.sums = state.step, dict(state.sums)
-        self.module.load_state_dict(state.model)
+        fit_weights(self.module, state.model, where=f"{FOLDER}/{LATEST}")
         self.optimizer.load_state_dict(state.optimizer)
         self.scaler.load_state_dict(state.scaler)
 
@@ -195,6 +196,7 @@ class Loop:
         )
         plan = Plan(kl=True, precision=self.precision)
         measured = evaluate_shared(self.module, self.validation, plan, self.team)
+        self._check_validation(measured)
         state = {
             name: value.detach().cpu().clone() for name, value in self.module.state_dict().items()
         }
@@ -305,10 +307,22 @@ class Loop:
         return mixed(inputs, targets, others, mix, classes=self.classes)
 
     def _trouble(self, loss: float, inputs: Tensor) -> str:
-        return (
-            f"the loss is {loss} at step {self.step + 1} of {self.steps}: "
-            f"{first_bad_layer(self.module, inputs)}; lower learning_rate, or set clip_norm"
-        )
+        place, advice = first_bad_layer(self.module, inputs, precision=self.precision)
+        return f"the loss is {loss} at step {self.step + 1} of {self.steps}: {place}; {advice}"
+
+    def _check_validation(self, measured: Evaluation) -> None:
+        """Raise where the network, trained to finite losses, is not finite in evaluation."""
+        if math.isfinite(measured.nll):
+            return
+        text = f"the loss on validation is {measured.nll} after step {self.step} of {self.steps}"
+        self.module.eval()
+        with torch.no_grad():
+            for pixels, _ in self.validation.batches(self.validation.good, self.batch_size):
+                inputs = prepared(pixels, self.validation.preprocessing, self.device)
+                if not torch.isfinite(self.module(inputs)).all():
+                    place, advice = first_bad_layer(self.module, inputs, precision=self.precision)
+                    raise DivergedError(f"{text}: {place}; {advice}")
+        raise DivergedError(f"{text}, in {self.precision} only; use precision='float32'")
 
     def _loss(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, float]]:
         """Return cross-entropy plus weighted KL, and both parts as numbers."""
