@@ -293,6 +293,9 @@ def test_progress_says_rate_and_time_left(tmp_path: Path) -> None:
     assert seen[-1].seconds_left == 0
     assert seen[0].accuracy is None
     assert seen[5].accuracy is not None
+    assert seen[0].dead_units is None
+    assert 0 <= (seen[5].dead_units or 0) < 224
+    assert seen[5].dead_units is not None
     for each in seen[:-1]:
         left = (12 - each.step) * 16 / each.images_per_second
         assert each.seconds_left == pytest.approx(left)

@@ -139,7 +139,8 @@ def train(
 
         def step(state: Progress) -> None:
             accuracy = "" if state.accuracy is None else f", accuracy {state.accuracy:.3f}"
-            note = f"epoch {state.epoch}/{state.epochs}, loss {state.loss:.3f}{accuracy}"
+            dead = "" if state.dead_units is None else f", {state.dead_units} dead units"
+            note = f"epoch {state.epoch}/{state.epochs}, loss {state.loss:.3f}{accuracy}{dead}"
             update(state.step, state.steps, note)
 
         result = run(
@@ -158,11 +159,12 @@ def train(
 
 def _show(result: TrainResult, out: Path) -> None:
     measured = result.validation
-    active = measured.active_fraction
+    active, found = measured.active_fraction, measured.diagnosis
     say(
         f"best epoch {result.best_epoch}: accuracy {measured.accuracy:.4f} over "
         f"{measured.images} validation images"
         + ("" if active is None else f", {active:.2%} of the units active")
+        + ("" if found is None else f", {found.dead_units} of {found.units} units dead")
         + f", {result.seconds:.0f} s"
     )
     if result.skipped:

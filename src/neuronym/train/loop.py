@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +54,7 @@ class Progress:
         images_per_second: Recent rate.
         seconds_left: Estimate for the remaining steps.
         accuracy: On validation after the last finished epoch, or ``None``.
+        dead_units: Units that won nowhere in that validation; ``None`` without competition.
     """
 
     epoch: int
@@ -63,6 +65,7 @@ class Progress:
     images_per_second: float
     seconds_left: float
     accuracy: float | None
+    dead_units: int | None = None
 
 
 def step_seed(seed: int, step: int) -> int:
@@ -154,8 +157,10 @@ class Loop:
         shape = self.settings.gradual_shape
         return gradual.share_at(step, steps=self.gradual_steps, shape=shape)
 
-    def run_epoch(self, after_step: Callable[[Progress], None], accuracy: float | None) -> None:
-        """Take the steps that are left of the epoch under way."""
+    def run_epoch(
+        self, after_step: Callable[[Progress], None], last: Mapping[str, Any] | None
+    ) -> None:
+        """Take the steps that are left of the epoch under way; ``last`` is the record before."""
         epoch, done = divmod(self.step, self.epoch_steps)
         if not done:
             self.sums = {"images": 0.0, "loss": 0.0, "cross_entropy": 0.0, "kl": 0.0}
@@ -172,7 +177,7 @@ class Loop:
                 count = self._step(pixels, labels)
             self.step += 1
             now = time.perf_counter()
-            after_step(self._progress(epoch, count / (now - began), accuracy))
+            after_step(self._progress(epoch, count / (now - began), last or {}))
             began = now
 
     def validate(self) -> tuple[Evaluation, dict[str, Tensor]]:
@@ -344,7 +349,7 @@ class Loop:
             loss = loss + settings.kl_weight * self.share_at(self.step) * divergence
         return loss, parts
 
-    def _progress(self, epoch: int, speed: float, accuracy: float | None) -> Progress:
+    def _progress(self, epoch: int, speed: float, last: Mapping[str, Any]) -> Progress:
         before = self._speed or speed
         self._speed = _SPEED_MEMORY * before + (1 - _SPEED_MEMORY) * speed
         left = (self.steps - self.step) * self.batch_size
@@ -356,7 +361,8 @@ class Loop:
             loss=self.sums["loss"] / max(1.0, self.sums["images"]),
             images_per_second=self._speed,
             seconds_left=left / self._speed if self._speed else 0.0,
-            accuracy=accuracy,
+            accuracy=last.get("accuracy"),
+            dead_units=sum(last["dead_units"].values()) if "dead_units" in last else None,
         )
 
 

@@ -87,9 +87,9 @@ class Session:
     def go(self) -> None:
         """Run every epoch that is left."""
         while len(self.history) < self.loop.settings.epochs:
-            accuracy = self.history[-1]["accuracy"] if self.history else None
+            last = self.history[-1] if self.history else None
             if self.loop.step < (len(self.history) + 1) * self.loop.epoch_steps:
-                self.loop.run_epoch(self._after_step, accuracy)
+                self.loop.run_epoch(self._after_step, last)
             self._after_epoch()
 
     def _after_step(self, progress: Progress) -> None:
