@@ -15,6 +15,7 @@ from neuronym.lwta import (
     Diagnosis,
     active_fraction,
     diagnose,
+    kl_to_uniform,
     trace,
     win_counts,
     win_counts_of_trace,
@@ -132,6 +133,10 @@ def test_a_diagnosis_of_a_shared_module() -> None:
     assert [layer.name for layer in found.layers] == ["act#0", "act#1"]
     assert [layer.units for layer in found.layers] == [8, 4]
     assert found.units == 12
+    net = Shared()
+    with trace(net) as record:
+        net(planted())
+    assert found.kl == pytest.approx(kl_to_uniform(record).item())
 
 
 def test_a_diagnosis_goes_through_json_and_tallies_add_up() -> None:

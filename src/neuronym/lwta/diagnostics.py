@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from neuronym.errors import InputError
-from neuronym.lwta.elbo import kl_per_layer
 from neuronym.lwta.functional import checked_winners
 from neuronym.lwta.module import lwta_modules
-from neuronym.lwta.trace import Trace, trace
+from neuronym.lwta.trace import Competition, Trace, trace
 
 __all__ = [
     "Diagnosis",
@@ -64,15 +63,20 @@ def win_counts_of_trace(trace: Trace) -> dict[str, Tensor]:
         InputError: The trace kept no winners.
     """
     counts: dict[str, Tensor] = {}
+    for key, competition in _keyed(trace):
+        found = win_counts(
+            competition.winners, competition.competitors, channel_dim=competition.channel_dim
+        )
+        counts[key] = counts[key] + found if key in counts else found
+    return counts
+
+
+def _keyed(trace: Trace) -> Iterator[tuple[str, Competition]]:
+    """Yield each competition under its module's name, or ``name#call`` where blocks differ."""
     for name, competitions in trace.by_name().items():
         shared = len({competition.blocks for competition in competitions}) == 1
         for competition in competitions:
-            key = name if shared else f"{name}#{competition.call}"
-            found = win_counts(
-                competition.winners, competition.competitors, channel_dim=competition.channel_dim
-            )
-            counts[key] = counts[key] + found if key in counts else found
-    return counts
+            yield (name if shared else f"{name}#{competition.call}"), competition
 
 
 def win_entropy(counts: Tensor, *, normalised: bool = True) -> Tensor:
@@ -134,7 +138,8 @@ class LayerDiagnosis:
         dead_units: Units that never won.
         entropy: Entropy of the win rates of each block over ``log U``: 0 where one unit always
             wins, 1 where all win equally often.
-        active_fraction: Share of the module's outputs that are not zero, as counted.
+        active_fraction: Share of the module's outputs, over all its calls, that are not zero, as
+            counted.
         kl: KL of the winners from the uniform prior, in nats per image.
     """
 
@@ -245,8 +250,9 @@ class Tally:
         for name, wins in win_counts_of_trace(record).items():
             wins = wins.cpu()
             self._wins[name] = self._wins[name] + wins if name in self._wins else wins
-        for name, kl in kl_per_layer(record).items():
-            self._kl[name] = self._kl.get(name, 0.0) + float(kl.detach()) * record.inputs
+        for key, competition in _keyed(record):
+            if competition.kl is not None:
+                self._kl[key] = self._kl.get(key, 0.0) + float(competition.kl.detach())
 
     def merge(self, other: Tally) -> None:
         """Add what another tally of the same model has counted."""
@@ -278,7 +284,7 @@ class Tally:
                     dead_units=int((wins == 0).sum()),
                     entropy=tuple(win_entropy(wins).tolist()),
                     active_fraction=self._active[site] / self._outputs[site],
-                    kl=self._kl[site] / self.images,
+                    kl=self._kl[name] / self.images,
                 )
             )
         return Diagnosis(self.images, tuple(layers))
