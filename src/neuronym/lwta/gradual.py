@@ -1,7 +1,7 @@
 """From a dense network to a competitive one by small steps.
 
-A pretrained network whose activations become competition at once loses most of what it knows: all
-but one of U units fall silent. Here the output of each site moves from the dense activation to
+A trained network whose activations become competition at once is another network: all but one of U
+units fall silent. Here the output of each site moves from the dense activation to
 the competition's,
 
     y = (1 − α) · act(z) + α · ξ·z,
