@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from neuronym.errors import InputError
 from neuronym.lwta import (
     LWTA,
+    Diagnosis,
     active_fraction,
+    diagnose,
+    kl_to_uniform,
     trace,
     win_counts,
     win_counts_of_trace,
     win_entropy,
 )
+from neuronym.lwta.diagnostics import Tally
 
 
 def test_win_counts_of_planted_winners() -> None:
@@ -74,3 +79,93 @@ def test_calls_with_different_blocks_are_counted_apart() -> None:
 def test_bad_winners() -> None:
     with pytest.raises(InputError, match="winners range from 0 to 4; with 3 competitors"):
         win_counts(torch.tensor([[0, 4]]), 3)
+
+
+class Shared(nn.Module):
+    """One LWTA module that is used twice, with different numbers of blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.act = LWTA(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.act(x), self.act(x[:, :4])], 1)
+
+
+def planted() -> Tensor:
+    """Two blocks: unit 1 always wins the first; units 0 and 3 share the second."""
+    x = torch.zeros(6, 8)
+    x[:, 1] = 2.0
+    x[::2, 4], x[1::2, 7] = 3.0, 3.0
+    return x
+
+
+def test_a_diagnosis_of_planted_winners() -> None:
+    net = nn.Sequential(nn.Identity(), LWTA(4)).train()
+    found = diagnose(net, [planted()[:4], planted()[4:]])
+    assert net.training
+    assert not net[1]._forward_hooks
+    (layer,) = found.layers
+    assert (found.images, layer.name, layer.units, layer.competitors) == (6, "1", 8, 4)
+    assert layer.decisions == 6
+    assert layer.dead_units == found.dead_units == 5
+    assert layer.entropy == pytest.approx((0.0, 0.5))
+    assert layer.mean_entropy == pytest.approx(0.25)
+    assert layer.active_fraction == found.active_fraction == 12 / 48
+    divergence = 0.0
+    for top in (2.0, 3.0):
+        total = math.exp(top) + 3
+        q = [math.exp(top) / total, *[1 / total] * 3]
+        divergence += sum(each * (math.log(each) + math.log(4)) for each in q)
+    assert layer.kl == pytest.approx(divergence, rel=1e-5)
+    assert found.kl == layer.kl
+
+
+def test_active_outputs_are_counted_not_assumed() -> None:
+    x = planted()
+    x[0] = 0.0  # the winners of this image pass a zero
+    found = diagnose(nn.Sequential(nn.Identity(), LWTA(4)), [x])
+    assert found.active_fraction == 10 / 48
+
+
+def test_a_diagnosis_of_a_shared_module() -> None:
+    found = diagnose(Shared(), [planted()])
+    assert [layer.name for layer in found.layers] == ["act#0", "act#1"]
+    assert [layer.units for layer in found.layers] == [8, 4]
+    assert found.units == 12
+    net = Shared()
+    with trace(net) as record:
+        net(planted())
+    assert found.kl == pytest.approx(kl_to_uniform(record).item())
+
+
+def test_a_diagnosis_goes_through_json_and_tallies_add_up() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 8, 1), LWTA(4, 1), nn.Flatten(), nn.Linear(72, 8), LWTA(2))
+    x = torch.randn(7, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    whole = diagnose(net, [x])
+    assert Diagnosis.from_dict(json.loads(json.dumps(whole.to_dict()))) == whole
+    assert [layer.decisions for layer in whole.layers] == [63, 7]
+    first, second = Tally(), Tally()
+    net.eval()
+    for tally, part in ((first, x[:3]), (second, x[3:])):
+        with torch.no_grad(), tally.watch(net):
+            net(part)
+    first.merge(second)
+    merged = first.diagnosis()
+    assert merged.images == 7
+    for mine, theirs in zip(merged.layers, whole.layers, strict=True):
+        assert mine.entropy == theirs.entropy
+        assert mine.dead_units == theirs.dead_units
+        assert mine.kl == pytest.approx(theirs.kl)
+
+
+def test_nothing_to_diagnose() -> None:
+    with pytest.raises(InputError, match="no LWTA module"):
+        diagnose(nn.Linear(2, 2), [torch.zeros(1, 2)])
+    with pytest.raises(InputError, match="nothing to diagnose: no image"):
+        diagnose(nn.Sequential(LWTA(2)), [])
+    failing = nn.Sequential(LWTA(4), nn.Linear(3, 3))
+    with pytest.raises(RuntimeError):
+        diagnose(failing, [torch.zeros(1, 4)])
+    assert not failing[0]._forward_hooks
+    assert not failing[0]._recorders

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.v2 import functional
 
 from neuronym.errors import InputError
 from neuronym.models import Preprocessing
@@ -12,6 +13,8 @@ from neuronym.probes.scenes import SceneSet
 from neuronym.train import open_source, split
 from neuronym.train.augment import AUGMENTATIONS, flip, shift
 from neuronym.train.data import class_names_of, epoch_order
+from neuronym.train.team import Place
+from neuronym.train.views import view_seed
 from train.synthetic import Blobs
 
 SIZE = Preprocessing((3, 16, 16))
@@ -163,19 +166,34 @@ def batch() -> torch.Tensor:
     return torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8, generator=generator)
 
 
+def augmented(name: str, images: torch.Tensor, seed: int, part: slice) -> torch.Tensor:
+    """Part of a batch as a process sees it that has only that part."""
+    chosen = AUGMENTATIONS[name]
+    size = Preprocessing((3, 16, 16))
+    pixels = images[part]
+    if chosen.view is not None:
+        seen = [
+            chosen.view(functional.to_pil_image(image), view_seed(seed, 0, index), size)
+            for index, image in enumerate(images)
+        ]
+        pixels = torch.stack(seen)[part]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return chosen.batch(pixels, Place(part.start, len(images)))
+
+
 @pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
 def test_augmentations_keep_shape_type_and_obey_the_seed(name: str) -> None:
     images = batch()
-    results = []
-    for seed in (5, 5, 6):
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            results.append(AUGMENTATIONS[name](images))
+    whole = slice(0, len(images))
+    results = [augmented(name, images, seed, whole) for seed in (5, 5, 6)]
     assert results[0].shape == images.shape
     assert results[0].dtype == torch.uint8
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2]) == (name == "none")
     assert torch.equal(images, batch())
+    parts = [augmented(name, images, 5, part) for part in (slice(0, 3), slice(3, len(images)))]
+    assert torch.equal(torch.cat(parts), results[0])
 
 
 def test_flip_mirrors_some_and_keeps_others() -> None:

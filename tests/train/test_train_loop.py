@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from neuronym.errors import FolderInUseError, InputError, UnreadableError
-from neuronym.lwta import LWTA, lwta_modules
+from neuronym.lwta import LWTA, gradual, lwta_modules
 from neuronym.models import load
+from neuronym.results import Scorecard
 from neuronym.train import (
     DivergedError,
     Progress,
@@ -26,6 +27,7 @@ from neuronym.train import (
     split,
     train,
 )
+from neuronym.train.scorecard import wilson
 from train.synthetic import Blobs
 
 SETTINGS = TrainSettings(
@@ -136,6 +138,7 @@ def test_what_is_written(finished: Path) -> None:
         "manifest.json",
         "metrics.json",
         "model.safetensors",
+        "scorecard.json",
     }
     config = json.loads((finished / "config.json").read_text())
     assert config["competitors"] == 8
@@ -290,6 +293,9 @@ def test_progress_says_rate_and_time_left(tmp_path: Path) -> None:
     assert seen[-1].seconds_left == 0
     assert seen[0].accuracy is None
     assert seen[5].accuracy is not None
+    assert seen[0].dead_units is None
+    assert 0 <= (seen[5].dead_units or 0) < 224
+    assert seen[5].dead_units is not None
     for each in seen[:-1]:
         left = (12 - each.step) * 16 / each.images_per_second
         assert each.seconds_left == pytest.approx(left)
@@ -386,3 +392,75 @@ def test_broken_images_do_not_stop_training(tmp_path: Path) -> None:
     )
     assert set(result.skipped) == {"blob-2", "blob-50", "blob-1"}
     assert result.validation.images == 23
+
+
+def test_the_competition_is_measured_every_epoch_and_scored(finished: Path) -> None:
+    metrics = json.loads((finished / "metrics.json").read_text())
+    sites = [f"layers.{index}.act" for index in range(3)]
+    for record in metrics["history"]:
+        assert list(record["dead_units"]) == list(record["win_entropy"]) == sites
+        assert all(0 <= value <= 1 for value in record["win_entropy"].values())
+        assert all(value > 0 for value in record["kl_by_site"].values())
+    layers = metrics["validation"]["diagnosis"]["layers"]
+    best = metrics["history"][metrics["best_epoch"] - 1]
+    assert {layer["name"]: layer["dead_units"] for layer in layers} == best["dead_units"]
+    card = Scorecard.load(finished / "scorecard.json")
+    assert card["accuracy"].value == metrics["validation"]["accuracy"]
+    low, high = card["accuracy"].interval or (1, 0)
+    assert low < card["accuracy"].value <= high <= 1
+    assert card["accuracy"].n == 24
+    assert card["units.dead"].n == 32 + 64 + 128
+    assert card["units.dead"].value == sum(best["dead_units"].values())
+    assert card["active_fraction/layers.2.act"].value == pytest.approx(1 / 8, abs=1e-3)
+    assert card["win_entropy/layers.0.act/3"].value == layers[0]["entropy"][3]
+    assert card["kl/layers.1.act"].value == metrics["validation"]["kl_by_site"]["layers.1.act"]
+    assert card.provenance["settings"]["competitors"] == 8
+
+
+def test_a_dense_twin_has_no_competition_to_score(tmp_path: Path) -> None:
+    result = train(replace(SETTINGS.twin(), epochs=1), Blobs(), out=tmp_path / "run")
+    assert result.validation.diagnosis is None
+    assert "dead_units" not in result.history[0]
+    names = [metric.name for metric in Scorecard.load(tmp_path / "run" / "scorecard.json").metrics]
+    assert names == ["accuracy", "nll", "active_fraction"]
+
+
+def test_wilson_by_hand() -> None:
+    assert wilson(50, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+    assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+
+
+def test_a_gradual_run_begins_dense_and_ends_competitive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dense = train(SETTINGS.twin(), Blobs(), out=tmp_path / "dense")
+    shares: list[float] = []
+    forward = gradual.GradualLWTA.forward
+
+    def watched(self: gradual.GradualLWTA, z: Tensor) -> Tensor:
+        if self.training and z.shape[1] == 32:
+            shares.append(self.share)
+        return forward(self, z)
+
+    monkeypatch.setattr(gradual.GradualLWTA, "forward", watched)
+    settings = replace(SETTINGS, model=str(tmp_path / "dense"), gradual=0.5)
+    result = train(settings, Blobs(), out=tmp_path / "run", validation=None)
+    assert shares == pytest.approx([step / 6 for step in range(6)] + [1.0] * 6)
+    assert [record["share"] for record in result.history] == [0.5, 1.0, 1.0]
+    # Validation is of pure competition even while training is half dense.
+    assert result.validation.active_fraction == pytest.approx(1 / 8, abs=1e-3)
+    loaded = load(str(tmp_path / "run"))
+    assert {type(part) for part in lwta_modules(loaded.module).values()} == {LWTA}
+    keys = list(tensors(tmp_path / "dense"))
+    assert list(tensors(tmp_path / "run")) == keys
+    assert result.validation.accuracy > 0.9
+    assert dense.validation.accuracy > 0.9
+
+
+def test_a_gradual_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    settings = replace(SETTINGS, gradual=0.6, checkpoint_minutes=1e-9)
+    train(settings, Blobs(), out=tmp_path / "whole")
+    with pytest.raises(Stop):
+        train(settings, Blobs(), out=tmp_path / "run", progress=stop_at(5))
+    train(settings, Blobs(), out=tmp_path / "run", resume=True)
+    assert same(tensors(tmp_path / "whole"), tensors(tmp_path / "run"))

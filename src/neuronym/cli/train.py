@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,20 @@ if TYPE_CHECKING:
     from neuronym.train import TrainResult, TrainSettings
 
 __all__ = ["train"]
+
+
+def _list_presets(wanted: bool) -> None:
+    if not wanted:
+        return
+    from neuronym.train import PRESETS
+
+    typer.echo(f"{'preset':16} {'model':38} {'U':>3} {'epochs':>6} {'batch':>5} rate")
+    for name, each in PRESETS.items():
+        typer.echo(
+            f"{name:16} {each.model:38} {each.competitors:>3} {each.epochs:>6} "
+            f"{each.batch_size:>5} {each.learning_rate:g} ({each.optimizer}, {each.schedule})"
+        )
+    raise typer.Exit
 
 
 def train(
@@ -40,13 +55,37 @@ def train(
         str | None, typer.Option("--validation", help="Labelled images that choose the best epoch.")
     ] = None,
     preset: Annotated[
-        str | None, typer.Option("--preset", help="Start from a named set of settings.")
+        str | None,
+        typer.Option("--preset", help="Start from a named set of settings; see --list-presets."),
     ] = None,
+    list_presets: Annotated[
+        bool,
+        typer.Option(
+            "--list-presets",
+            callback=_list_presets,
+            is_eager=True,
+            help="List the presets and stop.",
+        ),
+    ] = False,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the data.")] = None,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Images a step.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--lr", help="Largest rate.")] = None,
     kl_weight: Annotated[
         float | None, typer.Option("--kl-weight", help="Scale of the KL term; 0 switches it off.")
+    ] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Start from published weights.")
+    ] = False,
+    gradual: Annotated[
+        float | None,
+        typer.Option(
+            "--gradual",
+            help="Share of the steps over which dense activations fade into competition; for "
+            "--pretrained and for dense folders, e.g. 0.5.",
+        ),
+    ] = None,
+    accumulate: Annotated[
+        int | None, typer.Option("--accumulate", help="Passes per step, to need less memory.")
     ] = None,
     temperature: Annotated[
         float | None, typer.Option("--temperature", help="τ of the relaxed winner.")
@@ -74,6 +113,9 @@ def train(
         "batch_size": batch_size,
         "learning_rate": learning_rate,
         "kl_weight": kl_weight,
+        "pretrained": pretrained or None,
+        "gradual": gradual,
+        "accumulate": accumulate,
         "temperature": temperature,
         "precision": precision,
         "device": device,
@@ -88,14 +130,17 @@ def train(
     from neuronym import probes
     from neuronym.train import Progress
     from neuronym.train import train as run
+    from neuronym.train.team import close_team
 
     images = probes.load(data)
     held = probes.load(validation) if validation else None
-    with progress("training", quiet=quiet) as update:
+    leads = os.environ.get("RANK", "0") == "0"
+    with progress("training", quiet=quiet or not leads) as update:
 
         def step(state: Progress) -> None:
             accuracy = "" if state.accuracy is None else f", accuracy {state.accuracy:.3f}"
-            note = f"epoch {state.epoch}/{state.epochs}, loss {state.loss:.3f}{accuracy}"
+            dead = "" if state.dead_units is None else f", {state.dead_units} dead units"
+            note = f"epoch {state.epoch}/{state.epochs}, loss {state.loss:.3f}{accuracy}{dead}"
             update(state.step, state.steps, note)
 
         result = run(
@@ -107,16 +152,19 @@ def train(
             overwrite=overwrite,
             progress=step,
         )
-    _show(result, out)
+    if leads:
+        _show(result, out)
+    close_team()
 
 
 def _show(result: TrainResult, out: Path) -> None:
     measured = result.validation
-    active = measured.active_fraction
+    active, found = measured.active_fraction, measured.diagnosis
     say(
         f"best epoch {result.best_epoch}: accuracy {measured.accuracy:.4f} over "
         f"{measured.images} validation images"
         + ("" if active is None else f", {active:.2%} of the units active")
+        + ("" if found is None else f", {found.dead_units} of {found.units} units dead")
         + f", {result.seconds:.0f} s"
     )
     if result.skipped:
@@ -127,21 +175,20 @@ def _show(result: TrainResult, out: Path) -> None:
 def _settings(
     given: dict[str, Any], *, preset: str | None, dense: bool, other: Sequence[str]
 ) -> TrainSettings:
-    from neuronym.errors import InputError, unknown
-    from neuronym.train import PRESETS, TrainSettings
+    from neuronym.errors import InputError
+    from neuronym.train import TrainSettings, preset_of
 
     given |= _pairs(other)
     if preset is None:
         if "model" not in given:
             raise InputError("give --model (timm:NAME, torchvision:NAME …) or --preset")
         return TrainSettings(dense=dense, **given)
-    if preset not in PRESETS:
-        raise unknown("preset", preset, list(PRESETS))
+    start = preset_of(preset, batch_size=given.get("batch_size"))
     if dense:
         if "competitors" in given:
             raise InputError("--dense trains without competition: leave --competitors out")
         given |= {"dense": True, "competitors": None}
-    return replace(PRESETS[preset], **given)
+    return replace(start, **given)
 
 
 def _pairs(other: Sequence[str]) -> dict[str, Any]:

@@ -52,8 +52,9 @@ def resolved_keywords(
 
     The published ``scale`` of a similarity is made for CLIP, whose logit scale is 100 and whose
     embeddings have unit norm; another model's is the same share of its own logit scale. Where
-    embeddings differ in length, SoftWPMI's is a twentieth of the logit scale. ``top_k`` is at most a
-    quarter of the images, so that a small probe set still has images that are not at the top.
+    embeddings differ in length, SoftWPMI's is a twentieth of the logit scale. ``top_k`` is at
+    most a quarter of the images, so that a small probe set still has images that are not at the
+    top.
 
     Args:
         similarity: A name, or a function, whose keywords are taken as they are given.

@@ -1,8 +1,16 @@
 """Competition: stochastic local winner-takes-all in place of activation functions."""
 
-from neuronym.lwta import functional
+from neuronym.lwta import functional, gradual
 from neuronym.lwta.convert import convert
-from neuronym.lwta.diagnostics import active_fraction, win_counts, win_counts_of_trace, win_entropy
+from neuronym.lwta.diagnostics import (
+    Diagnosis,
+    LayerDiagnosis,
+    active_fraction,
+    diagnose,
+    win_counts,
+    win_counts_of_trace,
+    win_entropy,
+)
 from neuronym.lwta.elbo import kl_per_layer, kl_to_uniform, negative_elbo
 from neuronym.lwta.functional import mask_from_winners
 from neuronym.lwta.module import LWTA, lwta_modules, sampling
@@ -16,10 +24,14 @@ __all__ = [
     "LWTA",
     "Competition",
     "ConversionReport",
+    "Diagnosis",
+    "LayerDiagnosis",
     "Trace",
     "active_fraction",
     "convert",
+    "diagnose",
     "functional",
+    "gradual",
     "kl_per_layer",
     "kl_to_uniform",
     "lwta_modules",

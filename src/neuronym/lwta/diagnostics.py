@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from neuronym.errors import InputError
 from neuronym.lwta.functional import checked_winners
-from neuronym.lwta.trace import Trace
+from neuronym.lwta.module import lwta_modules
+from neuronym.lwta.trace import Competition, Trace, trace
 
-__all__ = ["active_fraction", "win_counts", "win_counts_of_trace", "win_entropy"]
+__all__ = [
+    "Diagnosis",
+    "LayerDiagnosis",
+    "Tally",
+    "active_fraction",
+    "diagnose",
+    "win_counts",
+    "win_counts_of_trace",
+    "win_entropy",
+]
 
 
 def win_counts(winners: Tensor, competitors: int, *, channel_dim: int = -1) -> Tensor:
@@ -48,15 +63,20 @@ def win_counts_of_trace(trace: Trace) -> dict[str, Tensor]:
         InputError: The trace kept no winners.
     """
     counts: dict[str, Tensor] = {}
+    for key, competition in _keyed(trace):
+        found = win_counts(
+            competition.winners, competition.competitors, channel_dim=competition.channel_dim
+        )
+        counts[key] = counts[key] + found if key in counts else found
+    return counts
+
+
+def _keyed(trace: Trace) -> Iterator[tuple[str, Competition]]:
+    """Yield each competition under its module's name, or ``name#call`` where blocks differ."""
     for name, competitions in trace.by_name().items():
         shared = len({competition.blocks for competition in competitions}) == 1
         for competition in competitions:
-            key = name if shared else f"{name}#{competition.call}"
-            found = win_counts(
-                competition.winners, competition.competitors, channel_dim=competition.channel_dim
-            )
-            counts[key] = counts[key] + found if key in counts else found
-    return counts
+            yield (name if shared else f"{name}#{competition.call}"), competition
 
 
 def win_entropy(counts: Tensor, *, normalised: bool = True) -> Tensor:
@@ -104,3 +124,190 @@ def active_fraction(trace: Trace) -> float:
     if not total:
         raise InputError("the trace holds no positions: the batch was empty")
     return active / total
+
+
+@dataclass(frozen=True)
+class LayerDiagnosis:
+    """How one LWTA module competes.
+
+    Attributes:
+        name: The module's name (``name#call`` where its calls have different numbers of blocks).
+        units: Units, B · U.
+        competitors: U.
+        decisions: Positions times images, over all calls: how often each block was decided.
+        dead_units: Units that never won.
+        entropy: Entropy of the win rates of each block over ``log U``: 0 where one unit always
+            wins, 1 where all win equally often.
+        active_fraction: Share of the module's outputs, over all its calls, that are not zero, as
+            counted.
+        kl: KL of the winners from the uniform prior, in nats per image.
+    """
+
+    name: str
+    units: int
+    competitors: int
+    decisions: int
+    dead_units: int
+    entropy: tuple[float, ...]
+    active_fraction: float
+    kl: float
+
+    @property
+    def mean_entropy(self) -> float:
+        """Mean of :attr:`entropy` over the blocks."""
+        return sum(self.entropy) / len(self.entropy)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """How the LWTA modules of a model compete over some images.
+
+    Attributes:
+        images: How many.
+        layers: In the order of their first calls.
+    """
+
+    images: int
+    layers: tuple[LayerDiagnosis, ...]
+
+    @property
+    def units(self) -> int:
+        """Units of all layers."""
+        return sum(layer.units for layer in self.layers)
+
+    @property
+    def dead_units(self) -> int:
+        """Units of all layers that never won."""
+        return sum(layer.dead_units for layer in self.layers)
+
+    @property
+    def kl(self) -> float:
+        """KL of all layers, in nats per image."""
+        return math.fsum(layer.kl for layer in self.layers)
+
+    @property
+    def active_fraction(self) -> float:
+        """Share of the layers' outputs that are not zero, each weighed by its size."""
+        sizes = [layer.units * layer.decisions for layer in self.layers]
+        pairs = zip(self.layers, sizes, strict=True)
+        return math.fsum(layer.active_fraction * size for layer, size in pairs) / sum(sizes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON types; :meth:`from_dict` reads them back."""
+        layers = [{**asdict(layer), "entropy": list(layer.entropy)} for layer in self.layers]
+        return {"images": self.images, "layers": layers}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Diagnosis:
+        """Build from what :meth:`to_dict` gave."""
+        layers = [
+            LayerDiagnosis(**{**layer, "entropy": tuple(layer["entropy"])})
+            for layer in value["layers"]
+        ]
+        return cls(int(value["images"]), tuple(layers))
+
+
+class Tally:
+    """Adds up what a diagnosis needs, batch by batch, in memory of the size of the units.
+
+    Attributes:
+        images: Added so far.
+    """
+
+    def __init__(self) -> None:
+        self.images = 0
+        self._wins: dict[str, Tensor] = {}
+        self._kl: dict[str, float] = {}
+        self._active: Counter[str] = Counter()
+        self._outputs: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def watch(self, model: nn.Module) -> Iterator[None]:
+        """Count one batch: run the model once inside the block.
+
+        Raises:
+            InputError: ``model`` has no LWTA module.
+        """
+        handles = []
+        try:
+            for name, part in lwta_modules(model).items():
+
+                def count(_: nn.Module, __: Any, y: Tensor, *, site: str = name) -> None:
+                    self._active[site] += int(torch.count_nonzero(y))
+                    self._outputs[site] += y.numel()
+
+                handles.append(part.register_forward_hook(count))
+            with trace(model, keep=("kl", "winners")) as record:
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+        if len(record) and record.inputs:
+            self._add(record)
+
+    def _add(self, record: Trace) -> None:
+        self.images += record.inputs
+        for name, wins in win_counts_of_trace(record).items():
+            wins = wins.cpu()
+            self._wins[name] = self._wins[name] + wins if name in self._wins else wins
+        for key, competition in _keyed(record):
+            if competition.kl is not None:
+                self._kl[key] = self._kl.get(key, 0.0) + float(competition.kl.detach())
+
+    def merge(self, other: Tally) -> None:
+        """Add what another tally of the same model has counted."""
+        self.images += other.images
+        for name, wins in other._wins.items():
+            self._wins[name] = self._wins[name] + wins if name in self._wins else wins
+        for name, kl in other._kl.items():
+            self._kl[name] = self._kl.get(name, 0.0) + kl
+        self._active.update(other._active)
+        self._outputs.update(other._outputs)
+
+    def diagnosis(self) -> Diagnosis:
+        """Return what was counted.
+
+        Raises:
+            InputError: No image was.
+        """
+        if not self.images:
+            raise InputError("there is nothing to diagnose: no image went through the model")
+        layers = []
+        for name, wins in self._wins.items():
+            site = name.partition("#")[0]
+            layers.append(
+                LayerDiagnosis(
+                    name=name,
+                    units=wins.numel(),
+                    competitors=wins.shape[1],
+                    decisions=int(wins[0].sum()),
+                    dead_units=int((wins == 0).sum()),
+                    entropy=tuple(win_entropy(wins).tolist()),
+                    active_fraction=self._active[site] / self._outputs[site],
+                    kl=self._kl[name] / self.images,
+                )
+            )
+        return Diagnosis(self.images, tuple(layers))
+
+
+@torch.no_grad()
+def diagnose(model: nn.Module, batches: Iterable[Tensor]) -> Diagnosis:
+    """Measure how the LWTA modules of a model compete, with the winners of evaluation.
+
+    Args:
+        model: Takes a batch; its mode is put back.
+        batches: Inputs of the model, (N, …) each, on its device. They are read one at a time.
+
+    Raises:
+        InputError: The model has no LWTA module, or there is no batch.
+    """
+    tally = Tally()
+    was_training = model.training
+    model.eval()
+    try:
+        for batch in batches:
+            with tally.watch(model):
+                model(batch)
+    finally:
+        model.train(was_training)
+    return tally.diagnosis()

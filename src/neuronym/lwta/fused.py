@@ -21,6 +21,7 @@ __all__ = ["available", "backward", "dense", "forward", "supports"]
 
 MOST_COMPETITORS = 256
 MOST_ELEMENTS = 2**31 - 1
+LAST_INDEX = 2**32 - 1  # the kernels' noise index is a 32-bit word
 TASK_ELEMENTS = 4096  # with its scratch, a task stays in the caches of one core
 LEAST_PLANE = 64  # positions below which planes are copied to rows
 SHARE = 16384  # elements below which another thread costs more than it helps
@@ -57,6 +58,7 @@ def supports(z: Tensor, rule: Rule) -> bool:
         and type(z) in (Tensor, nn.Parameter)
         and rule.competitors <= MOST_COMPETITORS
         and 0 < z.numel() <= MOST_ELEMENTS
+        and rule.offset + z.numel() <= LAST_INDEX
         and available()
     )
 
@@ -97,6 +99,7 @@ def _job(z: Tensor, rule: Rule) -> tuple[str, npt.NDArray[np.int64]]:
     job[slots.CHANNELS] = channels
     if rule.key is not None:
         job[slots.SAMPLE] = 1
+        job[slots.OFFSET] = rule.offset
         job[slots.WORD_A], job[slots.WORD_B] = key_words(int(rule.key))
         job[slots.FLOATS :].view(np.float64)[0] = 1.0 / rule.temperature
     if _rows(z, rule.axis):

@@ -16,7 +16,7 @@ from neuronym.lwta.functional import (
     checked_axis,
 )
 from neuronym.lwta.layout import check_competitors
-from neuronym.lwta.noise import draw_key
+from neuronym.lwta.noise import Part, draw_key
 from neuronym.lwta.plain import Outcome, Rule
 
 __all__ = ["LWTA", "lwta_modules", "sampling"]
@@ -45,6 +45,8 @@ class LWTA(nn.Module):
         channel_dim: The dimension that holds the units.
         temperature: τ of the relaxed sample; may be changed between steps.
         mode: ``"auto"`` (by ``self.training``), ``"sample"`` or ``"argmax"``.
+        part: Set for a forward that sees only a part of a larger batch; ``None`` elsewhere. Not
+            kept by copies and pickles.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class LWTA(nn.Module):
         self.channel_dim = channel_dim
         self.temperature = check_temperature(temperature)
         self.mode = mode
+        self.part: Part | None = None
         self._recorders: tuple[Recorder, ...] = ()
 
     @property
@@ -75,8 +78,9 @@ class LWTA(nn.Module):
         """Return the winners' values and zeros, shaped like ``z``."""
         axis = checked_axis(z, self.competitors, self.channel_dim)
         key = draw_key() if self.samples else None
+        offset = self.part.offset(z.numel()) if self.part else 0
         kl = any(recorder.wants_kl for recorder in self._recorders)
-        outcome = engine.run(z, Rule(self.competitors, axis, self.temperature, key, kl))
+        outcome = engine.run(z, Rule(self.competitors, axis, self.temperature, key, kl, offset))
         for recorder in self._recorders:
             recorder(z, outcome, key is not None)
         return outcome.y
@@ -89,8 +93,8 @@ class LWTA(nn.Module):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the recorders of a running trace out of copies and pickles."""
-        return {**self.__dict__, "_recorders": ()}
+        """Leave the recorders of a running trace, and the part, out of copies and pickles."""
+        return {**self.__dict__, "_recorders": (), "part": None}
 
 
 def lwta_modules(model: nn.Module) -> dict[str, LWTA]:

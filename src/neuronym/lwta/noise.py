@@ -12,12 +12,13 @@ The top 23 bits become a uniform number in the open interval (0, 1), exact in fl
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["draw_key", "gumbel", "key_words", "uniform"]
+__all__ = ["Part", "draw_key", "gumbel", "key_words", "uniform"]
 
 MASK = 0xFFFFFFFF
 GOLDEN = 0x9E3779B9
@@ -33,6 +34,26 @@ def draw_key(generator: torch.Generator | None = None) -> Tensor:
     device = generator.device if generator is not None else torch.device("cpu")
     drawn = torch.randint(0, 2**63 - 1, (), generator=generator, device=device)
     return drawn.cpu()
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which images of a larger batch a forward sees, so that its noise is the batch's.
+
+    Several processes, or several passes of one, that share a batch and draw the same keys give
+    the winners of one pass over all of it: each counts elements from the place of its first image.
+
+    Attributes:
+        start: Number of the first image within the batch.
+        count: Images of this forward, at least 1.
+    """
+
+    start: int
+    count: int
+
+    def offset(self, elements: int) -> int:
+        """Return the noise index of the first of ``elements``, which the images share equally."""
+        return elements // self.count * self.start
 
 
 def mix(word: Any) -> Any:
@@ -57,6 +78,7 @@ def uniform(
     key: int | Tensor,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
+    offset: int = 0,
 ) -> Tensor:
     """Return uniform numbers ``(k + 0.5) / 2**23`` with ``k`` in ``0 … 2**23 - 1``.
 
@@ -65,9 +87,10 @@ def uniform(
         key: From :func:`draw_key`, or any non-negative int below ``2**63``.
         dtype: float32 or float64 (both hold the same numbers).
         device: Where the result lives.
+        offset: Index of the first element, at least 0.
     """
     first, second = key_words(key)
-    index = torch.arange(math.prod(shape), device=device, dtype=torch.int64)
+    index = torch.arange(math.prod(shape), device=device, dtype=torch.int64) + offset
     word = (((index & MASK) ^ first) * HASH_1) & MASK
     word = word ^ (word >> 16)
     word = ((word + second + (index >> 32) * HASH_1) * HASH_2) & MASK
@@ -83,6 +106,7 @@ def gumbel(
     key: int | Tensor,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str | None = None,
+    offset: int = 0,
 ) -> Tensor:
     """Return standard Gumbel noise, ``-log(-log(u))``, between -2.82 and 16.64.
 
@@ -91,5 +115,7 @@ def gumbel(
         key: As for :func:`uniform`.
         dtype: float32 or float64.
         device: Where the result lives.
+        offset: As for :func:`uniform`.
     """
-    return -torch.log(-torch.log(uniform(shape, key=key, dtype=dtype, device=device)))
+    drawn = uniform(shape, key=key, dtype=dtype, device=device, offset=offset)
+    return -torch.log(-torch.log(drawn))

@@ -31,6 +31,8 @@ class Rule:
         temperature: Of the relaxed sample; used by the gradient only.
         key: Of the Gumbel noise; ``None`` for the deterministic argmax.
         kl: Whether the divergence from the uniform prior is wanted too.
+        offset: Noise index of the first element: above 0 where the tensor is a later part of a
+            larger batch, whose noise it then has.
     """
 
     competitors: int
@@ -38,6 +40,7 @@ class Rule:
     temperature: float
     key: int | Tensor | None
     kl: bool
+    offset: int = 0
 
 
 class Outcome(NamedTuple):
@@ -62,7 +65,9 @@ def _noisy(blocks: Tensor, z: Tensor, rule: Rule) -> Tensor:
     if rule.key is None:
         return blocks
     channels_last = (*z.shape[: rule.axis], *z.shape[rule.axis + 1 :], z.shape[rule.axis])
-    noise = gumbel(channels_last, key=rule.key, dtype=blocks.dtype, device=z.device)
+    noise = gumbel(
+        channels_last, key=rule.key, dtype=blocks.dtype, device=z.device, offset=rule.offset
+    )
     return blocks + to_blocks(noise.movedim(-1, rule.axis), rule.competitors, rule.axis)
 
 

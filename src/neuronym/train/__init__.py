@@ -4,13 +4,14 @@ from neuronym.train.data import open_source, split
 from neuronym.train.divergence import DivergedError
 from neuronym.train.loop import Progress
 from neuronym.train.measure import Evaluation, calibrate, evaluate
-from neuronym.train.presets import PRESETS, SCENES_TASK
+from neuronym.train.presets import PRESETS, RECIPES, SCENES_TASK, preset_of
 from neuronym.train.run import BuiltModel, build_model, train
 from neuronym.train.session import TrainResult
 from neuronym.train.settings import TrainSettings
 
 __all__ = [
     "PRESETS",
+    "RECIPES",
     "SCENES_TASK",
     "BuiltModel",
     "DivergedError",
@@ -22,6 +23,7 @@ __all__ = [
     "calibrate",
     "evaluate",
     "open_source",
+    "preset_of",
     "split",
     "train",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,19 @@ from torch import Tensor
 
 from neuronym.errors import InputError, UnreadableError
 from neuronym.files import atomic_path
-from neuronym.train.settings import FREE
+from neuronym.train.settings import FREE, TrainSettings
 
 __all__ = ["BEST", "FOLDER", "LATEST", "State", "check_same_run", "read_state", "write_state"]
 
 FOLDER = "checkpoints"
 LATEST = "latest.pt"
+_LATER = {
+    **{
+        field.name: field.default for field in fields(TrainSettings) if field.default is not MISSING
+    },
+    "processes": 1,
+}
+"""What a run did that was begun before a field existed."""
 BEST = "best.safetensors"
 
 
@@ -83,8 +90,9 @@ def check_same_run(found: Mapping[str, Any], wanted: Mapping[str, Any], *, where
     Raises:
         InputError: A field differs; the text names it, with both values.
     """
-    before, now = dict(found["settings"]), dict(wanted["settings"])
+    before = _LATER | dict(found["settings"])
     before |= {key: value for key, value in found.items() if key != "settings"}
+    now = dict(wanted["settings"])
     now |= {key: value for key, value in wanted.items() if key != "settings"}
     for name in sorted(set(before) | set(now)):
         if name not in FREE and before.get(name) != now.get(name):

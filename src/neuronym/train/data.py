@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +21,7 @@ from neuronym.probes.scenes import SceneSet, render_many
 __all__ = ["ImageSource", "Subset", "class_names_of", "epoch_order", "open_source", "split"]
 
 Indices = npt.NDArray[np.int64]
+ImageView = Callable[[Image.Image, int], Tensor]
 _AHEAD = 2
 
 
@@ -136,14 +136,6 @@ def class_names_of(probe: ProbeSet) -> tuple[str, ...]:
     return names
 
 
-@dataclass(frozen=True)
-class Decoded:
-    """Pixels of some images, and which of them could not be read."""
-
-    pixels: Tensor
-    good: npt.NDArray[np.bool_]
-
-
 class ImageSource:
     """Batches of (pixels, labels) of a probe set, by index.
 
@@ -185,8 +177,19 @@ class ImageSource:
         At most three batches are decoded at a time.
         """
         order = np.asarray(order, dtype=np.int64)
-        groups = [order[start : start + size] for start in range(0, len(order), size)]
-        if self._store is not None:
+        return self.groups([order[start : start + size] for start in range(0, len(order), size)])
+
+    def groups(
+        self, groups: Sequence[Indices], *, view: ImageView | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield one batch per group of indices, as :meth:`batches` does.
+
+        Args:
+            groups: Indices of each batch.
+            view: Turns an image and its index into pixels, instead of the preprocessing; called
+                by several threads. Of images that are held in memory it gets the fitted ones.
+        """
+        if self._store is not None and view is None:
             for group in groups:
                 index = torch.from_numpy(group)
                 yield self._store[index], self.labels[index]
@@ -195,12 +198,27 @@ class ImageSource:
             waiting: deque[tuple[Indices, list[Future[Tensor | None]]]] = deque()
             for group in groups:
                 waiting.append(
-                    (group, [pool.submit(self._decode, each) for each in group.tolist()])
+                    (group, [pool.submit(self._seen, each, view) for each in group.tolist()])
                 )
                 if len(waiting) > _AHEAD:
                     yield self._gathered(*waiting.popleft())
             while waiting:
                 yield self._gathered(*waiting.popleft())
+
+    def _seen(self, index: int, view: ImageView | None) -> Tensor | None:
+        if view is None:
+            return self._decode(index)
+        if self._store is not None:
+            return view(_as_image(self._store[index]), index)
+        try:
+            return view(self.probe.image(index), index)
+        except UnreadableError as error:
+            self._skip(index, error)
+            return None
+
+    def _skip(self, index: int, error: UnreadableError) -> None:
+        self._good[index] = False
+        self.skipped[self._ids[index]] = str(error)
 
     def _gathered(
         self, group: Indices, futures: list[Future[Tensor | None]]
@@ -217,8 +235,7 @@ class ImageSource:
         try:
             return self.preprocessing.pixels(self.probe.image(index))
         except UnreadableError as error:
-            self._good[index] = False
-            self.skipped[self._ids[index]] = str(error)
+            self._skip(index, error)
             return None
 
     def _decode_all(self) -> Tensor:
@@ -241,6 +258,12 @@ class ImageSource:
                 store[place] = self.preprocessing.pixels(Image.fromarray(array))
                 place += 1
         return store
+
+
+def _as_image(pixels: Tensor) -> Image.Image:
+    """Return (C, H, W) uint8 pixels as an image."""
+    array = pixels.permute(1, 2, 0).numpy()
+    return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else np.ascontiguousarray(array))
 
 
 def _scenes_of(probe: ProbeSet) -> tuple[SceneSet, Indices] | None:

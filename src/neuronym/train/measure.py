@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from neuronym.errors import InputError
-from neuronym.lwta import kl_per_layer, lwta_modules, trace
+from neuronym.lwta import Diagnosis, lwta_modules
+from neuronym.lwta.diagnostics import Tally
 from neuronym.models.preprocessing import Preprocessing
 from neuronym.train.data import ImageSource, Indices
+from neuronym.train.team import Team, share_of
 
-__all__ = ["Evaluation", "calibrate", "evaluate", "prepared"]
+__all__ = ["Evaluation", "Plan", "calibrate", "evaluate", "evaluate_shared", "prepared"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Evaluation:
             ReLU.
         active_by_site: The same per site.
         kl_by_site: KL of the winners from the uniform prior per LWTA site, in nats per image.
+        diagnosis: Dead units, entropy and more per LWTA site, where it was asked for.
     """
 
     images: int
@@ -41,9 +45,10 @@ class Evaluation:
     active_fraction: float | None = None
     active_by_site: dict[str, float] = field(default_factory=dict)
     kl_by_site: dict[str, float] = field(default_factory=dict)
+    diagnosis: Diagnosis | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON types."""
+        """Return the fields as JSON types; :meth:`from_dict` reads them back."""
         return {
             "images": self.images,
             "accuracy": self.accuracy,
@@ -51,7 +56,15 @@ class Evaluation:
             "active_fraction": self.active_fraction,
             "active_by_site": dict(self.active_by_site),
             "kl_by_site": dict(self.kl_by_site),
+            "diagnosis": None if self.diagnosis is None else self.diagnosis.to_dict(),
         }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Evaluation:
+        """Build from what :meth:`to_dict` gave."""
+        found = value.get("diagnosis")
+        diagnosis = None if found is None else Diagnosis.from_dict(found)
+        return cls(**{**value, "diagnosis": diagnosis})
 
 
 def prepared(pixels: Tensor, preprocessing: Preprocessing, device: torch.device) -> Tensor:
@@ -60,7 +73,6 @@ def prepared(pixels: Tensor, preprocessing: Preprocessing, device: torch.device)
     return preprocessing.normalize(moved)
 
 
-@torch.no_grad()
 def evaluate(
     module: nn.Module,
     source: ImageSource,
@@ -77,49 +89,93 @@ def evaluate(
         source: Labelled images.
         batch_size: Images at a time.
         sites: Names of modules whose outputs' activity is measured.
-        kl: Whether the KL per LWTA site is measured too.
+        kl: Whether the competition is measured too: KL, dead units and entropy per LWTA site.
         precision: Autocast dtype, or ``None`` for float32.
 
     Raises:
         InputError: No image could be read.
     """
-    device = _device_of(module)
-    correct, nll, images = 0, 0.0, 0
-    divergence: dict[str, float] = {}
-    competitive = bool(lwta_modules(module))
+    plan = Plan(batch_size, tuple(sites), kl, precision)
+    return evaluate_shared(module, source, plan, Team(_device_of(module)))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure, and how: the keywords of :func:`evaluate`."""
+
+    batch_size: int = 256
+    sites: tuple[str, ...] = ()
+    kl: bool = False
+    precision: torch.dtype | None = None
+
+
+@torch.no_grad()
+def evaluate_shared(module: nn.Module, source: ImageSource, plan: Plan, team: Team) -> Evaluation:
+    """Measure as :func:`evaluate` does, each process a share of the images; all get the result.
+
+    Raises:
+        InputError: No image could be read.
+    """
+    good = source.good
+    ours = good[good % team.size == team.rank]
     was_training = module.training
     module.eval()
     try:
-        with _activity(module, sites) as activity:
-            for pixels, labels in source.batches(source.good, batch_size):
-                if not len(labels):
-                    continue
-                inputs = prepared(pixels, source.preprocessing, device)
-                recorder = trace(module) if kl and competitive else contextlib.nullcontext()
-                with (
-                    recorder as record,
-                    torch.autocast(device.type, dtype=precision, enabled=precision is not None),
-                ):
-                    logits = module(inputs)
-                logits, labels = logits.float(), labels.to(device)
-                nll += float(functional.cross_entropy(logits, labels, reduction="sum"))
-                correct += int((logits.argmax(1) == labels).sum())
-                images += len(labels)
-                if record is not None:
-                    for name, value in kl_per_layer(record).items():
-                        divergence[name] = divergence.get(name, 0.0) + float(value) * len(labels)
+        counted = _count(module, source, plan, ours)
     finally:
         module.train(was_training)
-    if not images:
+    total = _Counted()
+    for each in team.gather(counted):
+        total.add(each)
+    if not total.images:
         raise InputError(f"{source.probe.name!r} has no readable image to evaluate on")
+    diagnosis = total.tally.diagnosis() if total.tally.images else None
     return Evaluation(
-        images=images,
-        accuracy=correct / images,
-        nll=nll / images,
-        active_fraction=activity.total,
-        active_by_site=activity.by_site,
-        kl_by_site={name: value / images for name, value in divergence.items()},
+        images=total.images,
+        accuracy=total.correct / total.images,
+        nll=total.nll / total.images,
+        active_fraction=total.activity.total,
+        active_by_site=total.activity.by_site,
+        kl_by_site={} if diagnosis is None else {each.name: each.kl for each in diagnosis.layers},
+        diagnosis=diagnosis,
     )
+
+
+class _Counted:
+    """Sums over some images; those of several processes are added."""
+
+    def __init__(self) -> None:
+        self.images, self.correct, self.nll = 0, 0, 0.0
+        self.activity, self.tally = _Activity(), Tally()
+
+    def add(self, other: _Counted) -> None:
+        self.images += other.images
+        self.correct += other.correct
+        self.nll += other.nll
+        self.activity.active.update(other.activity.active)
+        self.activity.count.update(other.activity.count)
+        self.tally.merge(other.tally)
+
+
+def _count(module: nn.Module, source: ImageSource, plan: Plan, indices: Indices) -> _Counted:
+    device, found = _device_of(module), _Counted()
+    wanted = plan.kl and bool(lwta_modules(module))
+    enabled = plan.precision is not None
+    with _activity(module, plan.sites, found.activity):
+        for pixels, labels in source.batches(indices, plan.batch_size):
+            if not len(labels):
+                continue
+            inputs = prepared(pixels, source.preprocessing, device)
+            with (
+                found.tally.watch(module) if wanted else contextlib.nullcontext(),
+                torch.autocast(device.type, dtype=plan.precision, enabled=enabled),
+            ):
+                logits = module(inputs)
+            logits, labels = logits.float(), labels.to(device)
+            found.nll += float(functional.cross_entropy(logits, labels, reduction="sum"))
+            found.correct += int((logits.argmax(1) == labels).sum())
+            found.images += len(labels)
+    return found
 
 
 class _Activity:
@@ -144,8 +200,7 @@ class _Activity:
 
 
 @contextlib.contextmanager
-def _activity(module: nn.Module, sites: Sequence[str]) -> Iterator[_Activity]:
-    counter = _Activity()
+def _activity(module: nn.Module, sites: Sequence[str], counter: _Activity) -> Iterator[None]:
     handles = []
     try:
         for site in sites:
@@ -154,7 +209,7 @@ def _activity(module: nn.Module, sites: Sequence[str]) -> Iterator[_Activity]:
                 counter.add(name, output)
 
             handles.append(module.get_submodule(site).register_forward_hook(hook))
-        yield counter
+        yield
     finally:
         for handle in handles:
             handle.remove()
@@ -168,6 +223,7 @@ def calibrate(
     order: Sequence[int] | Indices,
     batch_size: int,
     precision: torch.dtype | None = None,
+    team: Team | None = None,
 ) -> int:
     """Measure the statistics of batch normalisation anew, with the winners of evaluation.
 
@@ -181,6 +237,7 @@ def calibrate(
         order: Which of them.
         batch_size: Images at a time.
         precision: Autocast dtype, or ``None``.
+        team: Processes that each take a share of every batch; all get the same statistics.
 
     Returns:
         The number of batches used; 0 where the network has no batch normalisation.
@@ -193,6 +250,11 @@ def calibrate(
     if not norms:
         return 0
     device = _device_of(module)
+    team = team or Team(device)
+    ours = share_of(batch_size, team.rank, team.size)
+    whole = [
+        np.asarray(order)[start : start + batch_size] for start in range(0, len(order), batch_size)
+    ]
     was_training = module.training
     momenta = [norm.momentum for norm in norms]
     module.eval()
@@ -202,12 +264,16 @@ def calibrate(
             norm.reset_running_stats()
             norm.momentum = None
             norm.train()
-        for pixels, labels in source.batches(order, batch_size):
-            if len(labels) < 2:
+        for pixels, labels in source.groups([group[ours] for group in whole]):
+            if min(team.counts(len(labels))) < 2:
                 continue
             with torch.autocast(device.type, dtype=precision, enabled=precision is not None):
                 module(prepared(pixels, source.preprocessing, device))
             batches += 1
+        for norm in norms:
+            means, variances = norm.running_mean, norm.running_var
+            if means is not None and variances is not None:
+                team.average([means, variances], weight=float(batches))
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum

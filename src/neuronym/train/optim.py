@@ -51,15 +51,27 @@ def _constant(progress: float, warmup: float) -> float:
     return min(1.0, _rise(progress, warmup)) if progress < warmup else 1.0
 
 
+def _step(progress: float, warmup: float) -> float:
+    if progress < warmup:
+        return _rise(progress, warmup)
+    return 0.1 ** sum(progress >= edge for edge in _EDGES)
+
+
+_EDGES = (1 / 3, 2 / 3, 8 / 9)
+
+
 SCHEDULES: dict[str, Callable[[float, float], float]] = {
     "one-cycle": _one_cycle,
     "cosine": _cosine,
     "constant": _constant,
+    "step": _step,
 }
 """Share of the largest rate at a progress in [0, 1).
 
 One-cycle (Smith and Topin, arXiv 1708.07120) rises by a cosine from 4 % and falls by one to zero;
-cosine rises in a straight line from zero and falls by a cosine; constant rises and stays.
+cosine rises in a straight line from zero and falls by a cosine; constant rises and stays; step
+rises like cosine and is divided by ten at 1/3, 2/3 and 8/9 (epochs 30, 60 and 80 of 90: Goyal et
+al., arXiv 1706.02677).
 """
 
 

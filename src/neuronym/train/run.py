@@ -14,16 +14,17 @@ from torch import nn
 from neuronym._version import __version__
 from neuronym.errors import FolderInUseError, InputError
 from neuronym.files import MANIFEST, output_folder, read_json
-from neuronym.lwta import DEFAULT_RULES, LWTA, lwta_modules
+from neuronym.lwta import DEFAULT_RULES, LWTA, convert, gradual, lwta_modules
 from neuronym.lwta.rules import action_for
 from neuronym.models import LoadedModel, ModelConfig, load, read_config
-from neuronym.models.folder import compete
 from neuronym.probes.base import ProbeSet
 from neuronym.train.checkpoint import State, check_same_run, read_state
 from neuronym.train.data import class_names_of, open_source, required_labels, split
+from neuronym.train.depth import set_drop_path
 from neuronym.train.loop import Loop, Progress
 from neuronym.train.session import KIND, Session, TrainResult, finished
 from neuronym.train.settings import TrainSettings
+from neuronym.train.team import open_team
 
 __all__ = ["BuiltModel", "activation_sites", "build_model", "train"]
 
@@ -39,6 +40,9 @@ def train(
     progress: Callable[[Progress], None] | None = None,
 ) -> TrainResult:
     """Train a classifier, competitive or dense, and write it to a folder.
+
+    Where ``accelerate launch`` or ``torchrun`` began several processes, they share every batch,
+    and the process 0 writes (see ``docs/training.md``).
 
     The caller's random state is untouched. With the same settings, data, versions and number of
     threads the weights are the same bit for bit, also when the run is stopped and resumed.
@@ -62,17 +66,22 @@ def train(
     """
     names = class_names_of(data)
     data, validation = _parts(settings, data, validation, names)
+    team = open_team(
+        device=settings.device, precision=settings.precision, accumulate=settings.accumulate
+    )
     run = {
         "settings": settings.to_dict(),
         "training data": data.fingerprint,
         "validation data": validation.fingerprint,
         "version": __version__,
+        "processes": team.size,
     }
-    folder, state = _claim(Path(out), run, resume=resume, overwrite=overwrite)
-    if (folder / MANIFEST).is_file():
-        return finished(folder)
-    device = torch.device(settings.device)
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    folder, state, done = team.led(
+        lambda: _claim(Path(out), run, resume=resume, overwrite=overwrite)
+    )
+    if done:
+        return team.led(lambda: finished(folder))
+    with torch.random.fork_rng(devices=[team.device] if team.device.type == "cuda" else []):
         built = build_model(settings, len(names))
         training, held_out = (
             open_source(
@@ -89,6 +98,7 @@ def train(
             training=training,
             validation=held_out,
             sites=built.sites,
+            team=team,
         )
         config = _config(settings, built, names, loop.temperature_of(loop.steps - 1), run)
         session = Session(folder, loop, run=run, config=config, progress=progress)
@@ -152,20 +162,20 @@ def _parts(
 
 def _claim(
     out: Path, run: dict[str, Any], *, resume: bool, overwrite: bool
-) -> tuple[Path, State | None]:
-    """Return the folder, and the state to go on from."""
+) -> tuple[Path, State | None, bool]:
+    """Return the folder, the state to go on from, and whether the run is finished."""
     marker = out / ".neuronym"
     ours = marker.is_file() and marker.read_text(encoding="utf-8").strip() == KIND
     if resume and not overwrite and ours:
         if (out / MANIFEST).is_file():
             check_same_run(read_json(out / MANIFEST)["run"], run, where=out)
-            return out, None
+            return out, None, True
         state = read_state(out)
         if state is not None:
             check_same_run(state.run, run, where=out)
-        return out, state
+        return out, state, False
     try:
-        return output_folder(out, kind=KIND, overwrite=overwrite), None
+        return output_folder(out, kind=KIND, overwrite=overwrite), None, False
     except FolderInUseError as error:
         if ours and not (out / MANIFEST).is_file():
             raise FolderInUseError(
@@ -208,6 +218,7 @@ def build_model(settings: TrainSettings, num_classes: int) -> BuiltModel:
         seed=settings.seed,
     )
     _ = loaded.preprocessing  # raises before any work where it cannot be saved
+    set_drop_path(loaded.module, settings.drop_path)
     held = {name: part.competitors for name, part in lwta_modules(loaded.module).items()}
     if settings.dense or settings.competitors is None:
         if held:
@@ -224,8 +235,9 @@ def build_model(settings: TrainSettings, num_classes: int) -> BuiltModel:
             )
         kept = read_config(settings.model).skip if Path(settings.model).is_dir() else ()
         return BuiltModel(loaded, tuple(held), kept)
-    module, report = compete(
-        loaded.module, settings.competitors, loaded.input_size, skip=settings.skip
+    begin = gradual.begin if settings.gradual else convert
+    module, report = begin(
+        loaded.module, settings.competitors, example=loaded.input_size, skip=settings.skip
     )
     left = [f"{each.name}: {each.reason}" for each in report.kept if each.reason != "skipped"]
     left += [f"{each.module or '(model)'}: calls {each.function}" for each in report.functional]

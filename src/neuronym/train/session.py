@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from neuronym.files import read_json, write_json, write_manifest
+from neuronym.lwta import gradual
 from neuronym.models import ModelConfig, read_config, save_folder
 from neuronym.models.folder import fit_weights, read_weights, write_weights
 from neuronym.train.checkpoint import BEST, FOLDER, State, write_state
 from neuronym.train.loop import Loop, Progress
-from neuronym.train.measure import Evaluation, evaluate
+from neuronym.train.measure import Evaluation, Plan, evaluate_shared
+from neuronym.train.scorecard import SCORECARD, scorecard_of
 
 __all__ = ["KIND", "LAST", "METRICS", "Session", "TrainResult", "finished"]
 
@@ -29,7 +33,7 @@ class TrainResult:
 
     Attributes:
         folder: Holds ``model.safetensors`` (the best epoch), ``last.safetensors``,
-            ``config.json``, ``metrics.json`` and ``checkpoints/``.
+            ``config.json``, ``metrics.json``, ``scorecard.json`` and ``checkpoints/``.
         config: Content of ``config.json``.
         validation: The best epoch's weights, measured with deterministic winners.
         best_epoch: From 1.
@@ -83,14 +87,14 @@ class Session:
     def go(self) -> None:
         """Run every epoch that is left."""
         while len(self.history) < self.loop.settings.epochs:
-            accuracy = self.history[-1]["accuracy"] if self.history else None
+            last = self.history[-1] if self.history else None
             if self.loop.step < (len(self.history) + 1) * self.loop.epoch_steps:
-                self.loop.run_epoch(self._after_step, accuracy)
+                self.loop.run_epoch(self._after_step, last)
             self._after_epoch()
 
     def _after_step(self, progress: Progress) -> None:
         minutes = self.loop.settings.checkpoint_minutes
-        if time.monotonic() - self.saved > 60 * minutes:
+        if self.loop.team.leads and time.monotonic() - self.saved > 60 * minutes:
             self.save()
         if self.progress is not None:
             self.progress(progress)
@@ -110,18 +114,28 @@ class Session:
                 "nll": measured.nll,
                 "learning_rate": self.loop.rate_of(self.loop.step - 1),
                 "temperature": self.loop.temperature_of(self.loop.step - 1),
+                "share": self.loop.share_at(self.loop.step - 1),
+                **_competition_of(measured),
                 "seconds": round(self.seconds, 3),
             }
         )
-        if measured.accuracy >= self.best_accuracy:
+        for skipped in self.loop.team.gather(
+            self.loop.training.skipped | self.loop.validation.skipped
+        ):
+            self.skipped |= skipped
+        best = measured.accuracy >= self.best_accuracy
+        if best:
             self.best_accuracy, self.best_epoch = measured.accuracy, len(self.history)
+        if not self.loop.team.leads:
+            return
+        if best:
             write_weights(self.folder / FOLDER / BEST, weights, self.config)
         if len(self.history) == self.loop.settings.epochs:
             write_weights(self.folder / LAST, weights, self.config)
         self.save()
 
     def save(self) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint; the work of one process."""
         self.skipped |= self.loop.training.skipped | self.loop.validation.skipped
         state = self.loop.state()
         state.history, state.run, state.seconds = self.history, self.run, self.seconds
@@ -132,16 +146,14 @@ class Session:
 
     def finish(self) -> TrainResult:
         """Measure the best epoch's weights and write the model folder; the manifest is last."""
-        best, _ = read_weights(self.folder / FOLDER / BEST)
-        module = self.loop.module
+        team, module = self.loop.team, gradual.finish(self.loop.module)
+        best, _ = team.led(lambda: read_weights(self.folder / FOLDER / BEST))
         fit_weights(module, best, where=BEST)
-        measured = evaluate(
-            module,
-            self.loop.validation,
-            sites=self.loop.sites,
-            kl=True,
-            precision=self.loop.precision,
-        )
+        plan = Plan(sites=self.loop.sites, kl=True, precision=self.loop.precision)
+        measured = evaluate_shared(module, self.loop.validation, plan, team)
+        return team.led(lambda: self._write(best, measured))
+
+    def _write(self, best: dict[str, Tensor], measured: Evaluation) -> TrainResult:
         metrics = {
             "best_epoch": self.best_epoch,
             "validation": measured.to_dict(),
@@ -150,9 +162,24 @@ class Session:
             "skipped": self.skipped,
         }
         write_json(self.folder / METRICS, metrics)
+        scorecard_of(measured, seed=self.loop.settings.seed, run=self.run).save(
+            self.folder / SCORECARD
+        )
         save_folder(self.folder, best, self.config)
         write_manifest(self.folder, kind=KIND, schema=SCHEMA, run=self.run)
         return finished(self.folder)
+
+
+def _competition_of(measured: Evaluation) -> dict[str, Any]:
+    """Return an epoch's dead units, mean win-rate entropy and KL by site; empty for a twin."""
+    if measured.diagnosis is None:
+        return {}
+    layers = measured.diagnosis.layers
+    return {
+        "dead_units": {layer.name: layer.dead_units for layer in layers},
+        "win_entropy": {layer.name: layer.mean_entropy for layer in layers},
+        "kl_by_site": {layer.name: layer.kl for layer in layers},
+    }
 
 
 def finished(folder: Path) -> TrainResult:
@@ -161,7 +188,7 @@ def finished(folder: Path) -> TrainResult:
     return TrainResult(
         folder=folder,
         config=read_config(folder),
-        validation=Evaluation(**metrics["validation"]),
+        validation=Evaluation.from_dict(metrics["validation"]),
         best_epoch=int(metrics["best_epoch"]),
         history=tuple(metrics["history"]),
         seconds=float(metrics["seconds"]),

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from neuronym.errors import InputError, unknown
+from neuronym.lwta.gradual import SHARES
 from neuronym.lwta.layout import check_competitors
 from neuronym.lwta.schedules import SCHEDULES as TEMPERATURES
 from neuronym.models.preprocessing import checked_input_size
@@ -39,16 +40,24 @@ class TrainSettings:
         pretrained: Start from published weights.
         input_size: (C, H, W), or ``None`` for the model's own.
         epochs: Passes over the training images.
-        batch_size: Images per step; the last incomplete batch of an epoch is left out.
+        batch_size: Images per step, over all processes; the last incomplete batch of an epoch is
+            left out.
+        accumulate: Passes that a process makes over its share of a batch, to need less memory;
+            the step is that of one pass (batch normalisation and dropout excepted).
         optimizer: ``"sgd"`` (Nesterov) or ``"adamw"``.
         learning_rate: The largest of the schedule.
         momentum: Of SGD; β1 of AdamW.
         weight_decay: Of weights with two or more dimensions; biases and norms have none.
-        schedule: ``"one-cycle"``, ``"cosine"`` or ``"constant"``; each step has its own rate.
+        schedule: ``"one-cycle"``, ``"cosine"``, ``"step"`` or ``"constant"``; each step has its own
+            rate.
         warmup: Share of all steps in which the rate rises, in [0, 1).
         clip_norm: Largest norm of the gradient, or ``None``.
         label_smoothing: In [0, 1).
         augment: Name of a preset of :data:`~neuronym.train.augment.AUGMENTATIONS`.
+        mixup: α of mixup; 0 switches it off. See :mod:`neuronym.train.mixing`.
+        cutmix: α of CutMix; 0 switches it off.
+        drop_path: Chance that the last residual branch is left out of a training step, growing
+            from 0 in the first, in [0, 1). See :func:`neuronym.train.depth.set_drop_path`.
         kl_weight: Factor of the KL of the winners from the uniform prior, which is in nats,
             summed over blocks, positions and layers and averaged over the batch; at least 0.
         kl_per_position: Divide each layer's KL by its number of blocks × positions first, so
@@ -59,6 +68,10 @@ class TrainSettings:
             :data:`neuronym.lwta.schedules.SCHEDULES`.
         settle: Share of all steps, at the end, in which the largest unit wins without noise, as
             in evaluation, in [0, 1].
+        gradual: Share of all steps, at the beginning, over which dense activations fade into
+            competition, in [0, 1]; 0 competes from the first step. For pretrained networks. See
+            :mod:`neuronym.lwta.gradual`; validation always measures pure competition.
+        gradual_shape: How the share grows: a key of :data:`neuronym.lwta.gradual.SHARES`.
         precision: ``"float32"``, or autocast to ``"bfloat16"`` or ``"float16"``.
         seed: Of initial weights, data order, augmentation and noise.
         holdout: Share of the training images that validates where no other set is given.
@@ -76,6 +89,7 @@ class TrainSettings:
     input_size: tuple[int, int, int] | None = None
     epochs: int = 10
     batch_size: int = 128
+    accumulate: int = 1
     optimizer: str = "sgd"
     learning_rate: float = 0.1
     momentum: float = 0.9
@@ -85,12 +99,17 @@ class TrainSettings:
     clip_norm: float | None = None
     label_smoothing: float = 0.1
     augment: str = "light"
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    drop_path: float = 0.0
     kl_weight: float = 1e-6
     kl_per_position: bool = False
     temperature: float = 0.67
     temperature_end: float | None = None
     temperature_schedule: str = "exponential"
     settle: float = 0.0
+    gradual: float = 0.0
+    gradual_shape: str = "linear"
     precision: str = "float32"
     seed: int = 0
     holdout: float = 0.1
@@ -131,6 +150,16 @@ class TrainSettings:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not number or not math.isfinite(value) or not fits(value):
                 raise InputError(f"{name} must be {text}, not {value!r}")
+        if self.gradual + self.settle > 1:
+            raise InputError(
+                f"gradual={self.gradual} and settle={self.settle} are shares of one run and must "
+                "add up to at most 1"
+            )
+        if self.accumulate > self.batch_size:
+            raise InputError(
+                f"accumulate={self.accumulate} passes need at least as many images in a batch, "
+                f"not batch_size={self.batch_size}"
+            )
 
     def twin(self) -> TrainSettings:
         """Return the dense twin's settings: everything else equal."""
@@ -162,19 +191,25 @@ _POSITIVE: _Check = (lambda value: value > 0, "above 0")
 _COUNT: _Check = (lambda value: value >= 1 and value == int(value), "a whole number of at least 1")
 _SHARE: _Check = (lambda value: 0 <= value < 1, "in [0, 1)")
 _NOT_NEGATIVE: _Check = (lambda value: value >= 0, "at least 0")
+_PART: _Check = (lambda value: 0 <= value <= 1, "in [0, 1]")
 _RANGES: dict[str, _Check] = {
     "epochs": _COUNT,
     "batch_size": _COUNT,
+    "accumulate": _COUNT,
     "learning_rate": _POSITIVE,
     "momentum": _SHARE,
     "weight_decay": _NOT_NEGATIVE,
     "warmup": _SHARE,
     "clip_norm": _POSITIVE,
     "label_smoothing": _SHARE,
+    "mixup": _NOT_NEGATIVE,
+    "cutmix": _NOT_NEGATIVE,
+    "drop_path": _SHARE,
     "kl_weight": _NOT_NEGATIVE,
     "temperature": _POSITIVE,
     "temperature_end": _POSITIVE,
-    "settle": (lambda value: 0 <= value <= 1, "in [0, 1]"),
+    "settle": _PART,
+    "gradual": _PART,
     "seed": (lambda value: value >= 0 and value == int(value), "a whole number of at least 0"),
     "holdout": _SHARE,
     "workers": _COUNT,
@@ -186,5 +221,6 @@ _NAMES: dict[str, Any] = {
     "schedule": SCHEDULES,
     "augment": AUGMENTATIONS,
     "temperature_schedule": TEMPERATURES,
+    "gradual_shape": SHARES,
     "precision": PRECISIONS,
 }

@@ -25,4 +25,5 @@ FACTORS = 16  # up to 8 of them, as U is at most 256
 FLOATS = 24
 INVERSE_TEMPERATURE = 24
 GRAD_KL = 25
-JOB = 26
+OFFSET = 26  # noise index of the first element
+JOB = 27

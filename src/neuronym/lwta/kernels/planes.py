@@ -22,6 +22,7 @@ from neuronym.lwta.kernels.job import (
     INVERSE_TEMPERATURE,
     JOB,
     KL,
+    OFFSET,
     OUT,
     PLANE,
     SAMPLE,
@@ -191,7 +192,7 @@ def task_place(job, task):
     count = min(step, plane - first)
     blocks = channels // job[COMPETITORS]
     sample, inside = block // blocks, block % blocks
-    index = (sample * plane + first) * channels + inside * job[COMPETITORS]
+    index = job[OFFSET] + (sample * plane + first) * channels + inside * job[COMPETITORS]
     span = block * job[COMPETITORS] * plane + first, plane, count
     return block * plane + first, span, index
 

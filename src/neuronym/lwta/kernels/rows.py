@@ -21,6 +21,7 @@ from neuronym.lwta.kernels.job import (
     INVERSE_TEMPERATURE,
     JOB,
     KL,
+    OFFSET,
     OUT,
     ROUNDS,
     SAMPLE,
@@ -119,7 +120,7 @@ def forward(raw):
         z, winners = z_all[start:stop], winners_all[first : first + blocks]
         if job[SAMPLE]:
             noisy = work[2, : stop - start]
-            add_noise(z, noisy, u4(start), u4(1), words)
+            add_noise(z, noisy, u4(job[OFFSET] + start), u4(1), words)
             tournament(noisy, work[0:2], places, blocks, factors)
         else:
             tournament(z, work[0:2], places, blocks, factors)
@@ -205,7 +206,7 @@ def backward(raw):
             grad, winners = grad_all[start:stop], winners_all[first : first + blocks]
             pass_winners(grad, out, winners)
             if job[SAMPLE]:
-                add_noise(z, work[2], u4(start), u4(1), words)
+                add_noise(z, work[2], u4(job[OFFSET] + start), u4(1), words)
                 inverse = f4(floats[INVERSE_TEMPERATURE])
                 row_sample_gradient(z, grad, out, winners, work, factors, inverse)
         else:
