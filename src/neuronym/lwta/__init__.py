@@ -6,9 +6,10 @@ from neuronym.lwta.diagnostics import active_fraction, win_counts, win_counts_of
 from neuronym.lwta.elbo import kl_per_layer, kl_to_uniform, negative_elbo
 from neuronym.lwta.functional import mask_from_winners
 from neuronym.lwta.module import LWTA, lwta_modules, sampling
-from neuronym.lwta.report import ConversionReport
+from neuronym.lwta.report import ConversionReport, SparsityReport
 from neuronym.lwta.rules import DEFAULT_RULES
 from neuronym.lwta.schedules import set_temperature
+from neuronym.lwta.sparse import sparsify, sparsity_report
 from neuronym.lwta.trace import Competition, Trace, trace
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "LWTA",
     "Competition",
     "ConversionReport",
+    "SparsityReport",
     "Trace",
     "active_fraction",
     "convert",
@@ -27,6 +29,8 @@ __all__ = [
     "negative_elbo",
     "sampling",
     "set_temperature",
+    "sparsify",
+    "sparsity_report",
     "trace",
     "win_counts",
     "win_counts_of_trace",

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from neuronym.errors import InputError, unknown
-from neuronym.lwta import engine
+from neuronym.lwta import engine, handover
 from neuronym.lwta.functional import (
     DEFAULT_TEMPERATURE,
     check_temperature,
@@ -45,7 +45,11 @@ class LWTA(nn.Module):
         channel_dim: The dimension that holds the units.
         temperature: τ of the relaxed sample; may be changed between steps.
         mode: ``"auto"`` (by ``self.training``), ``"sample"`` or ``"argmax"``.
+        hands_winners: Whether it leaves a note of the winners on its output, for a sparse linear
+            map after it; :func:`neuronym.lwta.sparsify` sets it.
     """
+
+    hands_winners: bool = False
 
     def __init__(
         self,
@@ -76,7 +80,10 @@ class LWTA(nn.Module):
         axis = checked_axis(z, self.competitors, self.channel_dim)
         key = draw_key() if self.samples else None
         kl = any(recorder.wants_kl for recorder in self._recorders)
-        outcome = engine.run(z, Rule(self.competitors, axis, self.temperature, key, kl))
+        rule = Rule(self.competitors, axis, self.temperature, key, kl)
+        outcome = engine.run(z, rule)
+        if self.hands_winners:
+            handover.attach(self, outcome, rule)
         for recorder in self._recorders:
             recorder(z, outcome, key is not None)
         return outcome.y
