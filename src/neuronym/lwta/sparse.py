@@ -280,9 +280,7 @@ class _Timer:
 
 
 @contextlib.contextmanager
-def _watched(
-    model: nn.Module, candidates: Sequence[_Candidate], timer: _Timer
-) -> Iterator[None]:
+def _watched(model: nn.Module, candidates: Sequence[_Candidate], timer: _Timer) -> Iterator[None]:
     """Let every LWTA layer note its winners, and time the candidates that are given a note."""
     modules = lwta_modules(model)
     names = {module: name for name, module in modules.items()}
