@@ -1,12 +1,14 @@
 """The competition against a naive twin in plain tensor operations, and against GELU and ReLU.
 
-    python bench/lwta.py [--rounds R] [--threads T] [--cpu] [--targets | --network | --bias] [--json]
+    python bench/lwta.py [--targets | --network | --bias] [--rounds R] [--threads T] [--cpu]
+                         [--json]
 
 All of a row's contestants take turns in one process; a time is the best of the rounds. "step" is
 forward and backward of the activation alone, "kl" the same with the divergence in the loss,
 "infer" the forward in evaluation. ``--cpu`` with ``--threads 1`` counts processor time, which a
-busy machine disturbs less. ``--targets`` does what ``neuronym bench lwta`` does. ``--network`` times whole training steps of a small residual
-network on CIFAR-10-sized noise; ``--bias`` measures the bias of the straight-through gradient.
+busy machine disturbs less. ``--targets`` does what ``neuronym bench lwta`` does.
+``--network`` times whole training steps of a small residual network on CIFAR-10-sized noise;
+``--bias`` measures the bias of the straight-through gradient.
 """
 
 from __future__ import annotations

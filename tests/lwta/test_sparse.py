@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,8 +14,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from neuronym.errors import InputError, UnknownNameError
-from neuronym.lwta import LWTA, columns, convert, sampling, sparse, sparsify, sparsity_report, trace
-from neuronym.lwta.sparse import SparseConv2d, SparseLinear
+from neuronym.lwta import (
+    LWTA,
+    columns,
+    convert,
+    sampling,
+    sparse,
+    sparse_layers,
+    sparsify,
+    sparsity_report,
+    trace,
+)
+from neuronym.lwta.sparse_layers import SparseConv2d, SparseLinear
 
 
 def noise(*shape: int, seed: int = 1) -> Tensor:
@@ -60,7 +71,7 @@ def both(model: nn.Module, x: Tensor) -> tuple[nn.Module, Callable[[], bool]]:
         used.append(None)
         return columns.product(*arguments)  # type: ignore[arg-type]
 
-    pytest.MonkeyPatch().setattr(sparse, "product", product)
+    pytest.MonkeyPatch().setattr(sparse_layers, "product", product)
 
     def since() -> bool:
         answer = bool(used)
@@ -72,7 +83,7 @@ def both(model: nn.Module, x: Tensor) -> tuple[nn.Module, Callable[[], bool]]:
 
 @pytest.fixture(autouse=True)
 def _restored(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sparse, "product", columns.product)  # `both` puts it back by this
+    monkeypatch.setattr(sparse_layers, "product", columns.product)  # `both` puts it back by this
 
 
 @pytest.mark.parametrize("shape", [(12,), (5, 12), (3, 7, 12)])
@@ -120,7 +131,7 @@ def test_several_threads_add_up_in_the_same_order() -> None:
             for threads in (1, 2, 3):
                 torch.set_num_threads(threads)
                 activations = model.act(noise(4, 24, 33, 31))
-                note = sparse.note_on(found.act(noise(4, 24, 33, 31)))
+                note = sparse_layers.note_on(found.act(noise(4, 24, 33, 31)))
                 assert note is not None
                 weight = found.out.weight[:, :, 0, 0].t()
                 answers.append(columns.product(activations, note, weight, found.out.bias))
@@ -195,7 +206,9 @@ def test_what_needs_the_dense_evaluation_gets_exactly_that() -> None:
         assert not used()
         compiled = torch.compile(found, backend="aot_eager", fullgraph=True)
         assert torch.allclose(compiled(x), model(x), atol=1e-6)
-        traced = torch.jit.trace(found, x)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tracing is deprecated, but people still do it
+            traced = torch.jit.trace(found, x, check_trace=False)
         assert torch.allclose(traced(2 * x), model(2 * x), atol=1e-6)
         assert not used()
 
@@ -306,7 +319,7 @@ def test_bad_input() -> None:
         sparsify(Mlp(), example=x, skip=["fc3"])
     with pytest.raises(InputError, match="rounds must be an int of at least 1, not 0"):
         sparsify(Mlp(), example=x, rounds=0)
-    with pytest.raises(InputError, match="was not made by neuronym.lwta.sparsify"):
+    with pytest.raises(InputError, match=r"was not made by neuronym\.lwta\.sparsify"):
         sparsity_report(Mlp())
 
 

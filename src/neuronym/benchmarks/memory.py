@@ -1,8 +1,8 @@
 """Peak memory of a training step: each variant in a process of its own.
 
 The figure is the highest resident memory during a step, above what the process held before the
-model was made, libraries and compiled kernels included. The step that counts comes after two others, when the
-optimiser has its state. The system's record of the peak is reset before it.
+model was made, libraries and compiled kernels included. The step that counts comes after two
+others, when the optimiser has its state. The system's record of the peak is reset before it.
 """
 
 from __future__ import annotations

@@ -40,4 +40,5 @@ class NaiveLWTA(nn.Module):
 
     def _blocks(self, z: Tensor) -> Tensor:
         axis = self.channel_dim % z.dim()
-        return z.unflatten(axis, (-1, self.competitors)).movedim(axis + 1, -1)
+        blocks: Tensor = z.unflatten(axis, (-1, self.competitors)).movedim(axis + 1, -1)
+        return blocks

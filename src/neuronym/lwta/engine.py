@@ -43,9 +43,10 @@ def run(z: Tensor, rule: Rule) -> Outcome:
 
     Fused kernels serve float32 on the CPU; half precision there is computed in float32.
     ``torch.compile``, ``torch.jit.trace`` and function transforms see the formula in plain
-    operations; everything else runs plain operations that keep only activations, winners and key for the backward pass.
+    operations; everything else runs plain operations that keep only activations, winners and key
+    for the backward pass.
     """
-    captured = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    captured = torch.compiler.is_compiling() or bool(torch._C._get_tracing_state())
     if captured or torch._C._are_functorch_transforms_active():
         return plain.literal(z, rule)
     if isinstance(rule.key, Tensor):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from neuronym.lwta.plain import Outcome, Rule
 
-__all__ = ["Winners", "attach", "note_on"]
+__all__ = ["Winners", "attach", "capturing", "note_on"]
 
 _NOTE = "_neuronym_winners"
 
@@ -39,14 +39,18 @@ class Winners:
     version: int | None
 
 
+def capturing() -> bool:
+    """Whether a graph is being captured, for which plain operations are wanted."""
+    return torch.compiler.is_compiling() or bool(torch._C._get_tracing_state())
+
+
 def attach(source: nn.Module, outcome: Outcome, rule: Rule) -> None:
     """Note the winners on ``outcome.y``, unless a gradient is wanted or a graph is captured.
 
     In inference mode changes in place cannot be seen, so that a module with hooks leaves no note.
     """
     y = outcome.y
-    captured = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if captured or y.requires_grad or type(y) is not Tensor or not y.numel():
+    if capturing() or y.requires_grad or type(y) is not Tensor or not y.numel():
         return
     version = None if y.is_inference() else y._version
     if version is None and source._forward_hooks:

@@ -6,7 +6,7 @@ import contextlib
 import fnmatch
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -17,119 +17,27 @@ from torch.nn import functional
 from neuronym.errors import InputError, unknown
 from neuronym.lwta.columns import product
 from neuronym.lwta.handover import Winners, note_on
-from neuronym.lwta.module import LWTA, lwta_modules
+from neuronym.lwta.module import lwta_modules
 from neuronym.lwta.report import SparseLayer, SparsityReport
+from neuronym.lwta.sparse_layers import (
+    SparseConv2d,
+    SparseLinear,
+    columns_of,
+    dense_layer,
+    sparse_layer,
+)
 from neuronym.lwta.survey import Example, arguments_of, copied, example_of
 
-__all__ = ["SparseConv2d", "SparseLinear", "sparsify", "sparsity_report"]
+__all__ = ["sparsify", "sparsity_report"]
 
 Call: TypeAlias = tuple[tuple[Tensor, ...], dict[str, Tensor]]
 _REPORT = "_neuronym_sparsity"
 
 
-def _turned(weight: Tensor) -> Tensor:
-    """Return the same values laid out column by column: ``columns(result)`` is contiguous."""
-    flat = weight.reshape(weight.shape[0], -1).t().contiguous()
-    turned: Tensor = flat.t().view(weight.shape)
-    return turned
-
-
-def _columns(weight: Tensor) -> Tensor:
-    """Return the transposed weight ``(units, outputs)``; a view where it was turned."""
-    return weight.view(weight.shape[0], -1).t() if weight.dim() == 2 else weight[:, :, 0, 0].t()
-
-
-class _Sparse(nn.Module):
-    """What the two layers share.
-
-    The weight keeps its shape, name and values; only its memory is laid out column by column. It
-    is the one copy, so that whatever changes it, such as ``load_state_dict`` or an optimiser,
-    holds at once. In a state dict it is contiguous.
-    """
-
-    weight: nn.Parameter
-    bias: nn.Parameter | None
-
-    @classmethod
-    def of(cls, dense: nn.Module) -> Any:
-        """Return a layer with the parameters, hooks and mode of ``dense``."""
-        made = cls.__new__(cls)
-        made.__dict__.update(dense.__dict__)
-        made.weight.data = _turned(made.weight.data)
-        return made
-
-    def dense(self) -> nn.Module:
-        """Return the ordinary layer with these parameters, hooks and mode."""
-        kind = nn.Linear if isinstance(self, nn.Linear) else nn.Conv2d
-        made = kind.__new__(kind)
-        made.__dict__.update(self.__dict__)
-        made.weight.data = made.weight.data.contiguous()
-        return made
-
-    def _product(self, y: Tensor) -> Tensor | None:
-        """Return the product with the winners' columns, or ``None`` where it is not to be used."""
-        won = note_on(y)
-        if won is None or not self._may(y, won):
-            return None
-        if not _columns(self.weight).is_contiguous():  # someone gave it other memory
-            self.weight.data = _turned(self.weight.data)
-        bias = self.bias.detach() if self.bias is not None else None
-        return product(y, won, _columns(self.weight.detach()), bias)
-
-    def _may(self, y: Tensor, won: Winners) -> bool:
-        weights = self.weight.requires_grad or (self.bias is not None and self.bias.requires_grad)
-        return not (
-            self.training
-            or (torch.is_grad_enabled() and weights)
-            or torch.compiler.is_compiling()
-            or torch.jit.is_tracing()
-            or _autocast(y.device.type)
-            or y.dtype != self.weight.dtype
-            or (won.version is None and self._forward_pre_hooks)
-        )
-
-    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        if not keep_vars:
-            destination[f"{prefix}weight"] = destination[f"{prefix}weight"].contiguous()
-
-
-class SparseLinear(_Sparse, nn.Linear):
-    """A linear layer that reads only the winners' columns where an LWTA layer says who won."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        found = self._product(input)
-        if found is None:
-            return functional.linear(input, self.weight.contiguous(), self.bias)
-        return found
-
-
-class SparseConv2d(_Sparse, nn.Conv2d):
-    """A 1×1 convolution that reads only the winners' columns where an LWTA layer names them."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        found = self._product(input)
-        if found is None:
-            return self._conv_forward(input, self.weight.contiguous(), self.bias)
-        return found
-
-
-def _autocast(device: str) -> bool:
-    try:
-        return torch.is_autocast_enabled(device)
-    except TypeError:  # before torch 2.4 it takes no device
-        return torch.is_autocast_enabled() or torch.is_autocast_cpu_enabled()
-
-
-def _sparse_class(module: nn.Module) -> type[_Sparse] | None:
-    """Return the class that can take the place of a layer, or ``None``."""
+def _can_be_sparse(module: nn.Module) -> bool:
     if module._forward_pre_hooks:  # such as weight normalisation, which computes the weight
-        return None
-    if type(module) is nn.Linear:
-        return SparseLinear
-    if type(module) is nn.Conv2d and _is_linear_map(module):
-        return SparseConv2d
-    return None
+        return False
+    return type(module) is nn.Linear or (type(module) is nn.Conv2d and _is_linear_map(module))
 
 
 def _is_linear_map(conv: nn.Conv2d) -> bool:
@@ -142,8 +50,7 @@ class _Candidate:
     """A layer that was given an LWTA layer's output; what its calls took, in milliseconds."""
 
     names: tuple[str, ...]
-    module: nn.Module
-    kind: type[_Sparse]
+    module: nn.Linear | nn.Conv2d
     sources: list[str] = field(default_factory=list)
     calls: int = 0
     dense: float = 0.0
@@ -194,8 +101,8 @@ def sparsify(
         raise InputError("the model has no LWTA module: nothing to sparsify; convert it first")
     result = copied(model)
     for names, module in _named(result):
-        if isinstance(module, _Sparse):  # it is measured again
-            _put(result, names, module.dense())
+        if isinstance(module, (SparseLinear, SparseConv2d)):  # it is measured again
+            _put(result, names, dense_layer(module))
     arguments = _inputs(model, example_of(model, example))
     candidates = _candidates(result)
     timer = _Timer(rounds if only_faster else 0)
@@ -209,7 +116,7 @@ def sparsify(
     for name, module in lwta_modules(result).items():
         module.hands_winners = name in fed
     for candidate in chosen:
-        _put(result, candidate.names, candidate.kind.of(candidate.module))
+        _put(result, candidate.names, sparse_layer(candidate.module))
     setattr(result, _REPORT, SparsityReport(tuple(layers), torch.get_num_threads()))
     return result
 
@@ -243,19 +150,19 @@ def _put(model: nn.Module, names: Sequence[str], layer: nn.Module) -> None:
 
 def _candidates(model: nn.Module) -> list[_Candidate]:
     return [
-        _Candidate(names, module, kind)
+        _Candidate(names, module)
         for names, module in _named(model)
-        if (kind := _sparse_class(module)) is not None
+        if isinstance(module, (nn.Linear, nn.Conv2d)) and _can_be_sparse(module)
     ]
 
 
 def _inputs(model: nn.Module, example: Example) -> Call:
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     positional, named = arguments_of(model, example, device)
-    if not isinstance(example, Tensor) and not named and not isinstance(example[0], Tensor):
+    if not isinstance(example, (Tensor, Mapping)) and isinstance(example[0], int):
         noise = torch.Generator().manual_seed(0)
-        shape, dtype = positional[0].shape, positional[0].dtype
-        return (torch.randn(shape, generator=noise).to(device, dtype),), {}
+        zeros = positional[0]
+        return (torch.randn(zeros.shape, generator=noise).to(zeros),), {}
     return positional, named
 
 
@@ -283,7 +190,7 @@ class _Timer:
 def _watched(model: nn.Module, candidates: Sequence[_Candidate], timer: _Timer) -> Iterator[None]:
     """Let every LWTA layer note its winners, and time the candidates that are given a note."""
     modules = lwta_modules(model)
-    names = {module: name for name, module in modules.items()}
+    names: dict[nn.Module, str] = {module: name for name, module in modules.items()}
     handles = []
 
     def observe(candidate: _Candidate) -> Any:
@@ -308,27 +215,17 @@ def _watched(model: nn.Module, candidates: Sequence[_Candidate], timer: _Timer) 
 
 def _fits(candidate: _Candidate, y: Tensor, won: Winners) -> bool:
     """Whether the units that competed are those that the layer multiplies."""
-    if candidate.kind is SparseLinear:
+    if isinstance(candidate.module, nn.Linear):
         return won.axis == y.dim() - 1
     return won.axis == 1 and y.dim() == 4
 
 
 def _time_call(candidate: _Candidate, y: Tensor, won: Winners, timer: _Timer) -> None:
-    layer: Any = candidate.module
+    layer = candidate.module
     weight, bias = layer.weight.detach(), layer.bias
-    columns = _columns(_turned(weight))
-    if candidate.kind is SparseLinear:
-        dense, sparse = timer(
-            y,
-            lambda: functional.linear(y, weight, bias),
-            lambda: product(y, won, columns, bias),
-        )
-    else:
-        dense, sparse = timer(
-            y,
-            lambda: functional.conv2d(y, weight, bias),
-            lambda: product(y, won, columns, bias),
-        )
+    columns = columns_of(weight)
+    apply = functional.linear if isinstance(layer, nn.Linear) else functional.conv2d
+    dense, sparse = timer(y, lambda: apply(y, weight, bias), lambda: product(y, won, columns, bias))
     candidate.calls += 1
     candidate.dense += dense * 1e3
     candidate.sparse += sparse * 1e3
