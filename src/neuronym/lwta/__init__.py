@@ -4,8 +4,10 @@ from neuronym.lwta import functional
 from neuronym.lwta.convert import convert
 from neuronym.lwta.diagnostics import active_fraction, win_counts, win_counts_of_trace, win_entropy
 from neuronym.lwta.elbo import kl_per_layer, kl_to_uniform, negative_elbo
+from neuronym.lwta.finite import finite
 from neuronym.lwta.functional import mask_from_winners
-from neuronym.lwta.module import LWTA, lwta_modules, sampling
+from neuronym.lwta.inference import Prediction, inference, predict_samples, sampling
+from neuronym.lwta.module import LWTA, lwta_modules
 from neuronym.lwta.report import ConversionReport, SparsityReport
 from neuronym.lwta.rules import DEFAULT_RULES
 from neuronym.lwta.schedules import set_temperature
@@ -17,16 +19,20 @@ __all__ = [
     "LWTA",
     "Competition",
     "ConversionReport",
+    "Prediction",
     "SparsityReport",
     "Trace",
     "active_fraction",
     "convert",
+    "finite",
     "functional",
+    "inference",
     "kl_per_layer",
     "kl_to_uniform",
     "lwta_modules",
     "mask_from_winners",
     "negative_elbo",
+    "predict_samples",
     "sampling",
     "set_temperature",
     "sparsify",

@@ -153,6 +153,8 @@ def backward(
 ) -> Tensor:
     """Return the gradient at ``z``, as :func:`neuronym.lwta.plain.backward`."""
     layout, job = _job(z, rule)
+    if not rule.relaxed:
+        job[slots.SAMPLE] = 0
     out = torch.empty_like(z)
     job[slots.OUT], job[slots.WINNERS] = out.data_ptr(), winners.data_ptr()
     if grad is not None:

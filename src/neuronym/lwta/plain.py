@@ -31,6 +31,8 @@ class Rule:
         temperature: Of the relaxed sample; used by the gradient only.
         key: Of the Gumbel noise; ``None`` for the deterministic argmax.
         kl: Whether the divergence from the uniform prior is wanted too.
+        relaxed: Whether the gradient of a sample goes through the relaxed sample too; else its
+            winners are taken as fixed.
     """
 
     competitors: int
@@ -38,6 +40,7 @@ class Rule:
     temperature: float
     key: int | Tensor | None
     kl: bool
+    relaxed: bool = True
 
 
 class Outcome(NamedTuple):
@@ -86,7 +89,7 @@ def literal(z: Tensor, rule: Rule) -> Outcome:
     noisy = _noisy(blocks, z, rule)
     winners = noisy.argmax(among)
     xi = functional.one_hot(winners, rule.competitors).movedim(-1, among).to(blocks.dtype)
-    if rule.key is not None:
+    if rule.key is not None and rule.relaxed:
         soft = torch.softmax(noisy / rule.temperature, among)
         xi = xi + (soft - soft.detach())
     y = (xi * blocks).flatten(rule.axis, among).to(z.dtype)
@@ -121,7 +124,7 @@ def backward(
         upstream = to_blocks(grad, rule.competitors, rule.axis).to(blocks.dtype)
         won = _onehot(winners, rule.competitors, rule.axis)
         total = torch.where(won, upstream, total)
-        if rule.key is not None:
+        if rule.key is not None and rule.relaxed:
             soft = torch.softmax(_noisy(blocks, z, rule) / rule.temperature, among)
             pull = upstream * blocks
             pull = pull - (soft * pull).sum(among, keepdim=True)

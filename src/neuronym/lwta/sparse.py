@@ -17,6 +17,7 @@ from torch.nn import functional
 from neuronym.errors import InputError, unknown
 from neuronym.lwta.columns import product
 from neuronym.lwta.handover import Winners, note_on
+from neuronym.lwta.inference import evaluated
 from neuronym.lwta.module import lwta_modules
 from neuronym.lwta.report import SparseLayer, SparsityReport
 from neuronym.lwta.sparse_layers import (
@@ -234,11 +235,9 @@ def _time_call(candidate: _Candidate, y: Tensor, won: Winners, timer: _Timer) ->
 
 def _run(model: nn.Module, arguments: Call) -> None:
     """Run the copy in evaluation mode; its modes and the random state are as before."""
-    before = [(module, module.training) for module in model.modules()]
     devices = [t.device for t in arguments[0] if t.device.type == "cuda"]
     try:
-        model.eval()
-        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+        with evaluated(model), torch.no_grad(), torch.random.fork_rng(devices=devices):
             model(*arguments[0], **arguments[1])
     except InputError:
         raise
@@ -248,9 +247,6 @@ def _run(model: nn.Module, arguments: Call) -> None:
         raise InputError(
             f"the model does not run on an example of shape {', '.join(map(str, shapes))}: {first}"
         ) from error
-    finally:
-        for module, training in before:
-            module.training = training
 
 
 def _nothing(model: nn.Module, candidates: Sequence[_Candidate]) -> str:
