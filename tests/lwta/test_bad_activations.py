@@ -40,7 +40,8 @@ def test_the_layer_and_the_call_are_named(value: float) -> None:
     kind = "3 NaN and 0 infinite" if value != value else "0 NaN and 3 infinite"
     assert f"LWTA layer 'act' in call 1 hold {kind} of 24 values" in str(caught.value)
     assert "try a lower learning rate" in str(caught.value)
-    assert not bool(torch.isfinite(net(x)).all())  # shown in the output, and no check is left
+    shows = not bool(torch.isfinite(net(x)).all())  # no check is left
+    assert shows == (value != -float("inf"))  # a unit of minus infinity loses and is not seen
     assert not net.act._forward_pre_hooks
     with pytest.raises(InputError, match="no LWTA module: nothing to check"):
         finite(nn.Linear(2, 2)).__enter__()
@@ -140,8 +141,9 @@ def test_channels_last_maps_are_read_where_they_lie(monkeypatch: pytest.MonkeyPa
 def test_compiled_values_and_gradients_are_the_same(training: bool) -> None:
     net = nn.Sequential(nn.Linear(6, 24), LWTA(8), nn.Linear(24, 3)).train(training)
     x, found = noise(5, 6), []
+    options = {"fallback_random": True}  # so that the key is drawn from torch's own generator
     try:
-        for run in (net, torch.compile(net, fullgraph=True)):
+        for run in (net, torch.compile(net, fullgraph=True, options=options)):
             torch.manual_seed(4)
             net.zero_grad()
             y = run(x)
@@ -149,9 +151,5 @@ def test_compiled_values_and_gradients_are_the_same(training: bool) -> None:
             found.append([y.detach(), *(p.grad.clone() for p in net.parameters())])
     finally:
         torch._dynamo.reset()
-    if training:  # a compiled graph draws its key from a generator of its own
-        assert found[0][0].shape == found[1][0].shape
-        assert all(bool(torch.isfinite(value).all()) for value in found[1])
-        return
     for eager, compiled in zip(*found, strict=True):
         assert torch.allclose(eager, compiled, atol=1e-5)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from reference import lwta as literal
 from torch import Tensor, nn
 
 from neuronym.errors import InputError, UnknownNameError
@@ -18,6 +17,7 @@ from neuronym.lwta import (
     sampling,
     trace,
 )
+from reference import lwta as literal
 
 
 def noise(*shape: int, seed: int = 1) -> Tensor:

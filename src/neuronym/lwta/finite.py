@@ -24,8 +24,9 @@ class NonFiniteError(NeuronymError, ArithmeticError):
 def finite(model: nn.Module) -> Iterator[nn.Module]:
     """Inside the block, stop at the first LWTA layer that is given a NaN or an infinite value.
 
-    A NaN wins its block, so that it reaches the output without this too; the check reads each
-    layer's activations once more and says where the trouble begins.
+    A NaN wins its block, so that it reaches the output without this too, but minus infinity loses
+    and is not seen. The check reads each layer's activations once more and says where the trouble
+    begins.
 
     Raises:
         InputError: ``model`` has no LWTA module.
