@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from neuronym import benchmarks
 from neuronym.benchmarks import lwta, memory, registry
 from neuronym.benchmarks.result import Row, race
 from neuronym.cli import main
-from neuronym.errors import InputError, NeuronymError, UnknownNameError
+from neuronym.errors import InputError, MissingError, NeuronymError, UnknownNameError
 
 
 def test_rows_say_whether_the_target_is_met() -> None:
@@ -67,11 +69,12 @@ def test_bad_input() -> None:
 
 
 @pytest.mark.skipif(not memory.available(), reason="this system does not tell the peak")
-def test_the_memory_of_a_process_is_measured() -> None:
-    peaks = [
-        memory.of_training_step("test_vit", competitors=each, batch=1, threads=1)
-        for each in (None, 8)
-    ]
-    assert all(peak > 1 for peak in peaks)
-    with pytest.raises(NeuronymError, match="the measurement of no_such_model failed"):
-        memory.of_training_step("no_such_model", competitors=None, batch=1, threads=1)
+def test_the_memory_of_a_process_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    peak = memory.of_training_step("test_vit", competitors=8, batch=1, threads=1)
+    assert 1 < peak < 2000
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(NeuronymError, match="the measurement of test_vit failed"):
+        memory.of_training_step("test_vit", competitors=None, batch=1, threads=1)
+    monkeypatch.setattr(memory, "available", lambda: False)
+    with pytest.raises(MissingError, match="is not there"):
+        memory.of_training_step("test_vit", competitors=None, batch=1, threads=1)
