@@ -1,12 +1,14 @@
 """The competition against a naive twin in plain tensor operations, and against GELU and ReLU.
 
-    python bench/lwta.py [--rounds R] [--threads T] [--cpu] [--network] [--bias] [--json]
+    python bench/lwta.py [--targets | --network | --bias] [--rounds R] [--threads T] [--cpu]
+                         [--json]
 
 All of a row's contestants take turns in one process; a time is the best of the rounds. "step" is
 forward and backward of the activation alone, "kl" the same with the divergence in the loss,
 "infer" the forward in evaluation. ``--cpu`` with ``--threads 1`` counts processor time, which a
-busy machine disturbs less. ``--network`` times whole training steps of a small residual
-network on CIFAR-10-sized noise; ``--bias`` measures the bias of the straight-through gradient.
+busy machine disturbs less. ``--targets`` does what ``neuronym bench lwta`` does.
+``--network`` times whole training steps of a small residual network on CIFAR-10-sized noise;
+``--bias`` measures the bias of the straight-through gradient.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from neuronym import benchmarks
+from neuronym.benchmarks.naive import NaiveLWTA
 from neuronym.lwta import LWTA, convert, kl_to_uniform, trace
 from neuronym.lwta.bias import straight_through_bias
 
@@ -37,36 +41,6 @@ CASES = [
     ("conv 64x64x32x32, channels last", (64, 64, 32, 32), 1, 8, torch.channels_last),
     ("conv 64x512x4x4", (64, 512, 4, 4), 1, 8, torch.contiguous_format),
 ]
-
-
-class Naive(nn.Module):
-    """Local winner-takes-all as published code writes it: blocks, noise, softmax, one-hot."""
-
-    def __init__(self, competitors: int, channel_dim: int) -> None:
-        super().__init__()
-        self.competitors = competitors
-        self.channel_dim = channel_dim
-        self.kl: Tensor | None = None
-
-    def forward(self, z: Tensor) -> Tensor:
-        axis = self.channel_dim % z.dim()
-        blocks = z.unflatten(axis, (-1, self.competitors)).movedim(axis + 1, -1)
-        if self.training:
-            u = torch.rand_like(blocks).clamp_(1e-7, 1 - 1e-7)
-            noisy = blocks - torch.log(-torch.log(u))
-            soft = torch.softmax(noisy / 0.67, -1)
-            hard = functional.one_hot(noisy.argmax(-1), self.competitors).to(z.dtype)
-            xi = hard + soft - soft.detach()
-        else:
-            xi = functional.one_hot(blocks.argmax(-1), self.competitors).to(z.dtype)
-        y: Tensor = (xi * blocks).movedim(-1, axis + 1).flatten(axis, axis + 1)
-        return y
-
-    def divergence(self, z: Tensor) -> Tensor:
-        axis = self.channel_dim % z.dim()
-        blocks = z.unflatten(axis, (-1, self.competitors)).movedim(axis + 1, -1)
-        log_q = torch.log_softmax(blocks, -1)
-        return (log_q.exp() * (log_q + math.log(self.competitors))).sum() / len(z)
 
 
 def race(contestants: dict[str, Step], rounds: int, clock: Clock) -> dict[str, float]:
@@ -98,7 +72,7 @@ def steps(layer: nn.Module, z: Tensor, upstream: Tensor) -> dict[str, Step]:
     def with_kl() -> None:
         layer.train()
         leaf.grad = None
-        if isinstance(layer, Naive):
+        if isinstance(layer, NaiveLWTA):
             y, kl = layer(leaf), layer.divergence(leaf)
         else:
             with trace(layer) as record:
@@ -107,7 +81,7 @@ def steps(layer: nn.Module, z: Tensor, upstream: Tensor) -> dict[str, Step]:
         torch.autograd.backward([y, kl], [upstream, torch.tensor(0.01)])
 
     found: dict[str, Step] = {"infer": infer, "step": step}
-    return {**found, "kl": with_kl} if isinstance(layer, (LWTA, Naive)) else found
+    return {**found, "kl": with_kl} if isinstance(layer, (LWTA, NaiveLWTA)) else found
 
 
 def activations(rounds: int, clock: Clock) -> list[dict[str, Any]]:
@@ -118,7 +92,7 @@ def activations(rounds: int, clock: Clock) -> list[dict[str, Any]]:
         upstream = torch.randn(shape, generator=g).to(memory_format=memory)
         layers = {
             "ours": LWTA(competitors, channel_dim),
-            "naive": Naive(competitors, channel_dim),
+            "naive": NaiveLWTA(competitors, channel_dim),
             "gelu": nn.GELU(),
             "relu": nn.ReLU(),
         }
@@ -166,7 +140,7 @@ def naive_twin(dense: nn.Module) -> nn.Module:
     twin, report = convert(dense, 8)
     for site in report.replaced:
         parent, _, last = site.name.rpartition(".")
-        setattr(twin.get_submodule(parent), last, Naive(8, site.channel_dim))
+        setattr(twin.get_submodule(parent), last, NaiveLWTA(8, site.channel_dim))
     return twin
 
 
@@ -252,10 +226,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cpu", action="store_true")
-    parser.add_argument("--network", action="store_true")
-    parser.add_argument("--bias", action="store_true")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--targets", action="store_true")
+    kind.add_argument("--network", action="store_true")
+    kind.add_argument("--bias", action="store_true")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
+    if arguments.targets:
+        found = benchmarks.run("lwta", rounds=arguments.rounds, threads=arguments.threads)
+        print(json.dumps(found.to_dict(), indent=2) if arguments.json else found)
+        return
     torch.set_num_threads(arguments.threads)
     clock = time.process_time if arguments.cpu else time.perf_counter
     if arguments.bias:

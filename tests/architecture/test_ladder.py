@@ -16,6 +16,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "neuronym"
 LADDER = {
     "cli": 7,
     "report": 6,
+    "benchmarks": 6,
     "evaluate": 5,
     "dissect": 4,
     "explain": 4,

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from neuronym import lwta
 from neuronym.errors import InputError, UnreadableError
 from neuronym.explain import explain, explain_images
 from neuronym.lwta import LWTA
@@ -181,6 +182,70 @@ def test_explanations_are_deterministic_and_survive_a_save(tmp_path: Path) -> No
     assert torch.equal(torch.random.get_rng_state(), random)
     first.save(tmp_path / "explanation.json")
     assert Explanation.load(tmp_path / "explanation.json") == first
+
+
+def test_samples_say_how_sure_an_explanation_is(tmp_path: Path) -> None:
+    """Against a plain loop over the same draws."""
+    model = loaded(linear_net())
+    atlas = atlas_of(SiteInfo("2", 24, 1, 4, "winner", 1), fingerprint=model.fingerprint)
+    random = torch.random.get_rng_state()
+    found = explain(model, picture(), atlas=atlas, samples=5, seed=7)
+    assert torch.equal(torch.random.get_rng_state(), random)
+    assert found.sampled is not None
+    plain = explain(model, picture(), atlas=atlas)
+    assert plain.sampled is None
+    assert [w.unit for w in plain.winners] == [w.unit for w in found.winners]
+    x = model.transform(picture())[None]
+    torch.manual_seed(7)
+    probabilities, wins, values = [], [], []
+    with torch.no_grad(), lwta.sampling(model.module):
+        for _ in range(5):
+            with lwta.trace(model.module, keep="winners") as record:
+                logits = model.module(x).double()
+            model.module(x)  # the run without the site draws too
+            probabilities.append(logits.softmax(1)[0, found.target.index])
+            wins.append(record[0].mask[0].double())
+            z = model.module[1](model.module[0](x))[0]
+            values.append(z * record[0].mask[0] * model.module[3].weight[found.target.index])
+    torch.random.set_rng_state(random)
+    chance = torch.stack(probabilities)
+    assert found.sampled.probability_mean == pytest.approx(float(chance.mean()), abs=1e-6)
+    assert found.sampled.probability_spread == pytest.approx(float(chance.std()), abs=1e-6)
+    for winner in found.winners:
+        assert winner.sample_wins == pytest.approx(float(torch.stack(wins).mean(0)[winner.unit]))
+        assert winner.sample_win_rate == winner.sample_wins  # there is one position
+        each = torch.stack(values).double()[:, winner.unit]
+        assert winner.contribution_mean == pytest.approx(float(each.mean()), abs=1e-6)
+        assert winner.contribution_spread == pytest.approx(float(each.std()), abs=1e-6)
+    assert explain(model, picture(), atlas=atlas, samples=5, seed=7) == found
+    assert explain(model, picture(), atlas=atlas, samples=5, seed=8) != found
+    found.save(tmp_path / "explanation.json")
+    assert Explanation.load(tmp_path / "explanation.json") == found
+
+
+def test_sampled_contributions_take_later_winners_as_fixed() -> None:
+    model = loaded(Convolutional(later=True))
+    site = SiteInfo("body.1", 16, 1, 8, "mean", SIZE * SIZE)
+    atlas = atlas_of(site, fingerprint=model.fingerprint)
+    with torch.no_grad():  # so sure that every draw is the largest unit
+        model.module.body[0].weight.mul_(1000)
+        model.module.body[3].weight.fill_(1000)
+    atlas = atlas_of(site, fingerprint=loaded(model.module).fingerprint)
+    found = explain(loaded(model.module), picture(), atlas=atlas, samples=3)
+    for winner in found.winners:
+        assert winner.sample_win_rate == pytest.approx(winner.win_rate, abs=0.05)
+        assert winner.contribution_mean == pytest.approx(winner.contribution, rel=0.1, abs=500)
+
+
+def test_samples_of_a_dense_model_are_refused() -> None:
+    model = loaded(seeded(4, nn.Flatten(), nn.Linear(3 * SIZE * SIZE, 10), nn.ReLU()))
+    atlas = atlas_of(SiteInfo("2", 10, 1, None, "mean", 1), fingerprint=model.fingerprint)
+    with pytest.raises(InputError, match="nothing to sample"):
+        explain(model, picture(), atlas=atlas, samples=3)
+    competing = loaded(linear_net())
+    atlas = atlas_of(SiteInfo("2", 24, 1, 4, "winner", 1), fingerprint=competing.fingerprint)
+    with pytest.raises(InputError, match="samples must be an int of at least 2, not 1"):
+        explain(competing, picture(), atlas=atlas, samples=1)
 
 
 def test_bad_input_names_what_is_allowed(tmp_path: Path) -> None:

@@ -86,6 +86,17 @@ def compete(z: Matrix, competitors: int, g: Matrix | None = None) -> Matrix:
     return y
 
 
+def expected(z: Matrix, competitors: int) -> Matrix:
+    """Σ_ξ q(ξ) ξ·z: every outcome of each block in turn."""
+    q = probabilities(z, competitors)
+    y = np.zeros_like(z)
+    for n, b in np.ndindex(z.shape[0], z.shape[1] // competitors):
+        for u in range(competitors):
+            unit = b * competitors + u
+            y[n, unit] += q[n, unit] * z[n, unit]
+    return y
+
+
 def kl_to_uniform(z: Matrix, competitors: int) -> float:
     """Σ_positions Σ_b Σ_u q (log q + log U), in nats."""
     return math.fsum(

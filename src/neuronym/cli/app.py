@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from neuronym._version import __version__
+from neuronym.cli.bench import bench
 from neuronym.cli.demo import demo
 from neuronym.cli.dissect import dissect
 from neuronym.cli.explain import explain
@@ -36,7 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (demo, train, dissect, explain, report):
+for command in (demo, train, dissect, explain, report, bench):
     app.command()(command)
 app.command("fit-pocket")(fit_pocket)
 

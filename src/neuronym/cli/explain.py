@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neuronym.cli._options import Atlas
+from neuronym.cli._options import Atlas, Seed
 
 if TYPE_CHECKING:
     from neuronym.models import LoadedModel
@@ -32,6 +32,13 @@ def explain(
         typer.Option("--class", help="The class to explain, by name or index; default: predicted."),
     ] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="Winners to list.")] = 10,
+    samples: Annotated[
+        int | None,
+        typer.Option(
+            "--samples", min=2, help="Also draw the winners this often: how sure is all this?"
+        ),
+    ] = None,
+    seed: Seed = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     save: Annotated[
         Path | None, typer.Option("--save", help="Also write the explanation to this JSON file.")
@@ -53,6 +60,8 @@ def explain(
         atlas=loaded,
         site=site,
         target=int(target) if target is not None and target.isdigit() else target,
+        samples=samples,
+        seed=seed,
     )
     if save is not None:
         explanation.save(save)
@@ -97,6 +106,8 @@ def _show(explanation: Explanation, top: int) -> None:
         table.add_column(heading, justify="left" if heading == "name" else "right")
     if explanation.competitive:
         table.add_column("won here / usually", justify="right")
+    if explanation.sampled is not None:
+        table.add_column("won / contribution in samples", justify="right")
     shown, rest = explanation.winners[:top], explanation.winners[top:]
     for winner in shown:
         row = [
@@ -107,6 +118,11 @@ def _show(explanation: Explanation, top: int) -> None:
         ]
         if explanation.competitive:
             row.append(f"{winner.win_rate or 0:.0%} / {winner.win_rate_usual or 0:.0%}")
+        if explanation.sampled is not None:
+            row.append(
+                f"{winner.sample_win_rate or 0:.0%} / {winner.contribution_mean or 0:+.3f} "
+                f"± {winner.contribution_spread or 0:.3f}"
+            )
         table.add_row(*row)
     if rest:
         total = sum(winner.contribution for winner in rest)
@@ -118,3 +134,9 @@ def _show(explanation: Explanation, top: int) -> None:
         f"{contributions:+.3f} from its winners {explanation.completeness_error:+.1e} "
         "(completeness error)"
     )
+    if (sampled := explanation.sampled) is not None:
+        console.print(
+            f"with {sampled.samples} draws of the winners: {escape(explanation.target.name)} "
+            f"{sampled.probability_mean:.1%} ± {sampled.probability_spread:.1%}, "
+            f"most probable in {sampled.predicted:.0%}"
+        )

@@ -16,6 +16,7 @@ from neuronym import lwta
 from neuronym._version import __version__
 from neuronym.errors import InputError, nearest
 from neuronym.explain.contributions import Contributions, contributions, units_first
+from neuronym.explain.samples import Samples, draw
 from neuronym.models import LoadedModel
 from neuronym.probes import decode, to_rgb
 from neuronym.record import split_call
@@ -34,6 +35,8 @@ def explain(
     site: str | None = None,
     target: int | str | None = None,
     top_predictions: int = 5,
+    samples: int | None = None,
+    seed: int = 0,
 ) -> Explanation:
     """Explain why a model gave one image one logit, by the winners of one site.
 
@@ -48,17 +51,29 @@ def explain(
         site: A site of the atlas; by default its last competitive site, else its last site.
         target: Class index or class name; by default the predicted class.
         top_predictions: How many of the most probable classes are listed.
+        samples: If given (at least 2), the attribution is repeated with that many draws of the
+            winners in every layer: the explanation then holds the class's mean probability with
+            its spread, and for each winner how often it still won and what it contributed.
+        seed: Of the samples.
 
     Returns:
         Winners in the order of the size of their contribution.
 
     Raises:
-        InputError: The atlas is of another model, or site or target is unknown.
+        InputError: The atlas is of another model, site or target is unknown, or samples of a
+            model that does not compete are wanted.
         UnreadableError: The image file is broken.
     """
     name, picture = _picture(image)
     (explanation,) = explain_images(
-        model, [picture], atlas=atlas, site=site, target=target, top_predictions=top_predictions
+        model,
+        [picture],
+        atlas=atlas,
+        site=site,
+        target=target,
+        top_predictions=top_predictions,
+        samples=samples,
+        seed=seed,
     )
     return replace(explanation, image=name)
 
@@ -71,6 +86,8 @@ def explain_images(
     site: str | None = None,
     target: int | str | None = None,
     top_predictions: int = 5,
+    samples: int | None = None,
+    seed: int = 0,
 ) -> list[Explanation]:
     """Explain several images in one batch; see :func:`explain`."""
     if not images:
@@ -92,7 +109,11 @@ def explain_images(
             f"site {info.name!r} has {found.activations.shape[1]} units in this model and "
             f"{info.units} in the atlas"
         )
-    context = _Context(model, info, atlas.of_site(info.name), top_predictions)
+    drawn = None
+    if samples is not None:
+        again = partial(_run, model, inputs, info, module, call, found.targets)
+        drawn = draw(model.module, again, samples=samples, seed=seed)
+    context = _Context(model, info, atlas.of_site(info.name), top_predictions, drawn)
     return [_explanation(found, mask, row, context) for row in range(len(images))]
 
 
@@ -102,6 +123,7 @@ class _Context:
     site: SiteInfo
     units: tuple[Unit, ...]
     top_predictions: int
+    drawn: Samples | None
 
 
 def _run(
@@ -156,6 +178,7 @@ def _explanation(
         completeness_error=float(found.completeness_error[row]),
         competitive=mask is not None,
         provenance=_provenance(context),
+        sampled=None if context.drawn is None else context.drawn.summary(row),
     )
 
 
@@ -185,9 +208,21 @@ def _winners(
                 image_winner=bool(image_winner[index]),
                 win_rate=None if win_rate is None else float(win_rate[index]),
                 win_rate_usual=unit.win_rate,
+                **_sampled(context.drawn, row, index),
             )
         )
     return tuple(sorted(winners, key=lambda winner: -abs(winner.contribution)))
+
+
+def _sampled(drawn: Samples | None, row: int, unit: int) -> dict[str, float]:
+    if drawn is None:
+        return {}
+    return {
+        "sample_wins": float(drawn.wins[row, unit]),
+        "sample_win_rate": float(drawn.win_rate[row, unit]),
+        "contribution_mean": float(drawn.contribution_mean[row, unit]),
+        "contribution_spread": float(drawn.contribution_spread[row, unit]),
+    }
 
 
 def image_winners(activations: Tensor, mask: Tensor, site: SiteInfo) -> Tensor:

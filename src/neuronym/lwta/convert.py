@@ -15,7 +15,7 @@ from neuronym.lwta.module import LWTA, lwta_modules
 from neuronym.lwta.producers import CONFLICT
 from neuronym.lwta.report import ConversionReport, KeptModule, ReplacedSite
 from neuronym.lwta.rules import DEFAULT_RULES, Rules, action_for, checked_rules
-from neuronym.lwta.survey import Call, Example, Survey, copied, survey
+from neuronym.lwta.survey import Call, Example, Survey, copied, example_of, survey
 
 __all__ = ["convert"]
 
@@ -84,7 +84,7 @@ def convert(
     if not chosen and already:
         return copied(model), ConversionReport((), (*kept, *skipped), (), already)
     names = [candidate.name for candidate in chosen]
-    found = survey(model, names, example=_example_of(model, example), rules=checked)
+    found = survey(model, names, example=example_of(model, example), rules=checked)
     called = [candidate for candidate in chosen if found.calls[candidate.name]]
     if not called:
         raise InputError(_nothing(model, found, chosen, (*skipped, *kept)))
@@ -149,24 +149,6 @@ def _without_skipped(
         else:
             chosen.append(candidate)
     return chosen, skipped
-
-
-def _example_of(model: nn.Module, example: Example | None) -> Example:
-    """Return the example, or the input size that the model declares."""
-    if example is not None:
-        return example
-    for attribute in ("pretrained_cfg", "default_cfg"):
-        config = getattr(model, attribute, None)
-        size = config.get("input_size") if isinstance(config, Mapping) else None
-        if size:
-            return tuple(int(value) for value in size)
-    size = getattr(model, "input_size", None)
-    if isinstance(size, (tuple, list)) and all(isinstance(value, int) for value in size):
-        return tuple(size)
-    raise InputError(
-        f"{type(model).__name__} does not say its input size; "
-        "give example=, a tensor or the shape of one image such as (3, 224, 224)"
-    )
 
 
 def _nothing(

@@ -42,10 +42,12 @@ def run(z: Tensor, rule: Rule) -> Outcome:
     """Let the units of ``z`` compete by ``rule`` (already checked).
 
     Fused kernels serve float32 on the CPU; half precision there is computed in float32.
-    ``torch.compile`` and function transforms see the formula in plain operations; everything else
-    runs plain operations that keep only activations, winners and key for the backward pass.
+    ``torch.compile``, ``torch.jit.trace`` and function transforms see the formula in plain
+    operations; everything else runs plain operations that keep only activations, winners and key
+    for the backward pass.
     """
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    captured = torch.compiler.is_compiling() or bool(torch._C._get_tracing_state())
+    if captured or torch._C._are_functorch_transforms_active():
         return plain.literal(z, rule)
     if isinstance(rule.key, Tensor):
         rule = replace(rule, key=int(rule.key))

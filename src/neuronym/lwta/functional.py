@@ -25,6 +25,7 @@ __all__ = [
     "check_temperature",
     "compete",
     "compete_with_winners",
+    "expected",
     "mask_from_winners",
     "winner_mask",
     "winner_probabilities",
@@ -133,6 +134,18 @@ def winner_probabilities(z: Tensor, competitors: int, *, channel_dim: int = -1) 
     axis = checked_axis(z, competitors, channel_dim)
     blocks = to_blocks(z.to(compute_dtype(z.dtype)), competitors, axis)
     return torch.softmax(blocks, axis + 1).flatten(axis, axis + 1)
+
+
+def expected(z: Tensor, competitors: int, *, channel_dim: int = -1) -> Tensor:
+    """Return the exact expectation of the output, ``E[y] = q·z`` with ``q = softmax_u(z)``.
+
+    Returns:
+        A tensor like ``z``, computed in float32 where ``z`` is in half precision; differentiable,
+        and in general no unit is zero.
+    """
+    axis = checked_axis(z, competitors, channel_dim)
+    blocks = to_blocks(z.to(compute_dtype(z.dtype)), competitors, axis)
+    return (torch.softmax(blocks, axis + 1) * blocks).flatten(axis, axis + 1).to(z.dtype)
 
 
 def winners(z: Tensor, competitors: int, *, channel_dim: int = -1) -> Tensor:

@@ -17,7 +17,7 @@ from neuronym.lwta.kernels import job as slots
 from neuronym.lwta.noise import key_words
 from neuronym.lwta.plain import Outcome, Rule
 
-__all__ = ["available", "backward", "dense", "forward", "supports"]
+__all__ = ["are_rows", "available", "backward", "dense", "forward", "readable", "run", "supports"]
 
 MOST_COMPETITORS = 256
 MOST_ELEMENTS = 2**31 - 1
@@ -51,19 +51,24 @@ def available() -> bool:
 
 def supports(z: Tensor, rule: Rule) -> bool:
     """Whether the kernels serve this tensor: plain float32 memory on the CPU."""
+    return rule.offset + z.numel() <= LAST_INDEX and readable(z, rule.competitors)
+
+
+def readable(z: Tensor, competitors: int) -> bool:
+    """Whether ``z`` is memory that the kernels can read, with not too many competitors."""
     return (
         z.dtype == torch.float32
         and z.device.type == "cpu"
         and z.layout == torch.strided
         and type(z) in (Tensor, nn.Parameter)
-        and rule.competitors <= MOST_COMPETITORS
+        and competitors <= MOST_COMPETITORS
         and 0 < z.numel() <= MOST_ELEMENTS
-        and rule.offset + z.numel() <= LAST_INDEX
         and available()
     )
 
 
-def _rows(z: Tensor, axis: int) -> bool:
+def are_rows(z: Tensor, axis: int) -> bool:
+    """Whether the units of each position are neighbours in memory."""
     return z.movedim(axis, -1).is_contiguous()
 
 
@@ -72,7 +77,7 @@ def dense(z: Tensor, axis: int) -> Tensor:
 
     Planes of few positions are too short for vector loops; they are copied to rows.
     """
-    if _rows(z, axis):
+    if are_rows(z, axis):
         return z
     if math.prod(z.shape[axis + 1 :]) < LEAST_PLANE:
         rows: Tensor = z.movedim(axis, -1).contiguous().movedim(-1, axis)
@@ -102,7 +107,7 @@ def _job(z: Tensor, rule: Rule) -> tuple[str, npt.NDArray[np.int64]]:
         job[slots.OFFSET] = rule.offset
         job[slots.WORD_A], job[slots.WORD_B] = key_words(int(rule.key))
         job[slots.FLOATS :].view(np.float64)[0] = 1.0 / rule.temperature
-    if _rows(z, rule.axis):
+    if are_rows(z, rule.axis):
         blocks = elements // rule.competitors
         share = -(-blocks // torch.get_num_threads())
         step = max(16, min(TASK_ELEMENTS // rule.competitors, share) // 16 * 16)
@@ -120,7 +125,8 @@ def _job(z: Tensor, rule: Rule) -> tuple[str, npt.NDArray[np.int64]]:
     return "planes", job
 
 
-def _run(name: str, job: npt.NDArray[np.int64], elements: int) -> None:
+def run(name: str, job: npt.NDArray[np.int64], elements: int) -> None:
+    """Run a kernel on as many threads as ``elements`` of work are worth."""
     threads.run(_kernel(name), job, threads=min(int(job[slots.TASKS]), 1 + elements // SHARE))
 
 
@@ -139,7 +145,7 @@ def forward(z: Tensor, rule: Rule) -> Outcome:
     kl = np.empty(job[slots.TASKS] if rule.kl else 0)
     if rule.kl:
         job[slots.KL] = kl.ctypes.data
-    _run(f"{layout}_forward", job, z.numel())
+    run(f"{layout}_forward", job, z.numel())
     total = torch.tensor(kl.sum(), dtype=torch.float32) if rule.kl else None
     return Outcome(out, winners, total)
 
@@ -149,6 +155,8 @@ def backward(
 ) -> Tensor:
     """Return the gradient at ``z``, as :func:`neuronym.lwta.plain.backward`."""
     layout, job = _job(z, rule)
+    if not rule.relaxed:
+        job[slots.SAMPLE] = 0
     out = torch.empty_like(z)
     job[slots.OUT], job[slots.WINNERS] = out.data_ptr(), winners.data_ptr()
     if grad is not None:
@@ -158,5 +166,5 @@ def backward(
     if grad_kl is not None:
         job[slots.KL] = 1
         job[slots.FLOATS :].view(np.float64)[1] = float(grad_kl)
-    _run(f"{layout}_backward", job, z.numel())
+    run(f"{layout}_backward", job, z.numel())
     return out

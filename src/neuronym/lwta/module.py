@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from neuronym.errors import InputError, unknown
-from neuronym.lwta import engine
+from neuronym.lwta import engine, handover
 from neuronym.lwta.functional import (
     DEFAULT_TEMPERATURE,
     check_temperature,
     checked_axis,
+    expected,
 )
 from neuronym.lwta.layout import check_competitors
 from neuronym.lwta.noise import Part, draw_key
 from neuronym.lwta.plain import Outcome, Rule
 
-__all__ = ["LWTA", "lwta_modules", "sampling"]
+__all__ = ["LWTA", "lwta_modules"]
 
-MODULE_MODES = ("auto", "sample", "argmax")
+MODULE_MODES = ("auto", "sample", "argmax", "expected")
 
 
 class Recorder(Protocol):
@@ -44,10 +43,19 @@ class LWTA(nn.Module):
         competitors: U.
         channel_dim: The dimension that holds the units.
         temperature: τ of the relaxed sample; may be changed between steps.
-        mode: ``"auto"`` (by ``self.training``), ``"sample"`` or ``"argmax"``.
+        mode: ``"auto"`` (by ``self.training``), ``"sample"``, ``"argmax"`` or ``"expected"``. In
+            the last one every unit passes its share ``q·z``; a trace then names the most probable
+            unit as the winner, and its mask does not tell which outputs are zero.
+        hands_winners: Whether it leaves a note of the winners on its output, for a sparse linear
+            map after it; :func:`neuronym.lwta.sparsify` sets it.
+        relaxed: Whether the gradient of a sample is the straight-through one; else the drawn
+            winners are taken as fixed.
         part: Set for a forward that sees only a part of a larger batch; ``None`` elsewhere. Not
             kept by copies and pickles.
     """
+
+    hands_winners: bool = False
+    relaxed: bool = True
 
     def __init__(
         self,
@@ -75,15 +83,28 @@ class LWTA(nn.Module):
         return self.training if self.mode == "auto" else self.mode == "sample"
 
     def forward(self, z: Tensor) -> Tensor:
-        """Return the winners' values and zeros, shaped like ``z``."""
+        """Return the winners' values and zeros (or the expectation), shaped like ``z``."""
         axis = checked_axis(z, self.competitors, self.channel_dim)
         key = draw_key() if self.samples else None
         offset = self.part.offset(z.numel()) if self.part else 0
         kl = any(recorder.wants_kl for recorder in self._recorders)
-        outcome = engine.run(z, Rule(self.competitors, axis, self.temperature, key, kl, offset))
+        rule = Rule(self.competitors, axis, self.temperature, key, kl, offset, self.relaxed)
+        if self.mode == "expected":
+            return self._expected(z, rule)
+        outcome = engine.run(z, rule)
+        if self.hands_winners:
+            handover.attach(self, outcome, rule)
         for recorder in self._recorders:
             recorder(z, outcome, key is not None)
         return outcome.y
+
+    def _expected(self, z: Tensor, rule: Rule) -> Tensor:
+        y = expected(z, self.competitors, channel_dim=self.channel_dim)
+        if self._recorders:
+            outcome = engine.run(z, rule)._replace(y=y)
+            for recorder in self._recorders:
+                recorder(z, outcome, False)
+        return y
 
     def extra_repr(self) -> str:
         mode = "" if self.mode == "auto" else f", mode={self.mode!r}"
@@ -100,23 +121,3 @@ class LWTA(nn.Module):
 def lwta_modules(model: nn.Module) -> dict[str, LWTA]:
     """Return the LWTA modules of ``model`` by name, each once (the root's name is ``""``)."""
     return {name: part for name, part in model.named_modules() if isinstance(part, LWTA)}
-
-
-@contextlib.contextmanager
-def sampling(model: nn.Module) -> Iterator[nn.Module]:
-    """Draw the winners at random inside the block, in evaluation too; then undo it.
-
-    Raises:
-        InputError: ``model`` has no LWTA module.
-    """
-    modules = list(lwta_modules(model).values())
-    if not modules:
-        raise InputError("the model has no LWTA module: nothing to sample")
-    before = [module.mode for module in modules]
-    try:
-        for module in modules:
-            module.mode = "sample"
-        yield model
-    finally:
-        for module, mode in zip(modules, before, strict=True):
-            module.mode = mode

@@ -33,6 +33,8 @@ class Rule:
         kl: Whether the divergence from the uniform prior is wanted too.
         offset: Noise index of the first element: above 0 where the tensor is a later part of a
             larger batch, whose noise it then has.
+        relaxed: Whether the gradient of a sample goes through the relaxed sample too; else its
+            winners are taken as fixed.
     """
 
     competitors: int
@@ -41,6 +43,7 @@ class Rule:
     key: int | Tensor | None
     kl: bool
     offset: int = 0
+    relaxed: bool = True
 
 
 class Outcome(NamedTuple):
@@ -91,7 +94,7 @@ def literal(z: Tensor, rule: Rule) -> Outcome:
     noisy = _noisy(blocks, z, rule)
     winners = noisy.argmax(among)
     xi = functional.one_hot(winners, rule.competitors).movedim(-1, among).to(blocks.dtype)
-    if rule.key is not None:
+    if rule.key is not None and rule.relaxed:
         soft = torch.softmax(noisy / rule.temperature, among)
         xi = xi + (soft - soft.detach())
     y = (xi * blocks).flatten(rule.axis, among).to(z.dtype)
@@ -126,7 +129,7 @@ def backward(
         upstream = to_blocks(grad, rule.competitors, rule.axis).to(blocks.dtype)
         won = _onehot(winners, rule.competitors, rule.axis)
         total = torch.where(won, upstream, total)
-        if rule.key is not None:
+        if rule.key is not None and rule.relaxed:
             soft = torch.softmax(_noisy(blocks, z, rule) / rule.temperature, among)
             pull = upstream * blocks
             pull = pull - (soft * pull).sum(among, keepdim=True)

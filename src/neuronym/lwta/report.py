@@ -1,10 +1,17 @@
-"""What a conversion did, as data."""
+"""What a conversion or a sparsification did, as data."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["ConversionReport", "FunctionalCall", "KeptModule", "ReplacedSite"]
+__all__ = [
+    "ConversionReport",
+    "FunctionalCall",
+    "KeptModule",
+    "ReplacedSite",
+    "SparseLayer",
+    "SparsityReport",
+]
 
 
 @dataclass(frozen=True)
@@ -90,4 +97,53 @@ class ConversionReport:
             lines.append(f"  not replaceable: {call.function} called {call.calls}x in {place}")
         if self.already:
             lines.append(f"  {len(self.already)} modules were LWTA before")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class SparseLayer:
+    """One linear map after an LWTA layer, and what it takes both ways.
+
+    Attributes:
+        name: Its name in the model.
+        competition: Name of the LWTA module whose output it reads (the first, where several).
+        shapes: Shape of its input in each call, in the order of the calls.
+        dense_ms: Best time of all its calls in milliseconds, evaluated densely; ``None`` where
+            nothing was timed.
+        sparse_ms: The same, reading only the winners' columns.
+        sparse: Whether it reads only the winners' columns now.
+        reason: Why not, else empty.
+    """
+
+    name: str
+    competition: str
+    shapes: tuple[tuple[int, ...], ...]
+    dense_ms: float | None
+    sparse_ms: float | None
+    sparse: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class SparsityReport:
+    """What :func:`neuronym.lwta.sparsify` did.
+
+    Attributes:
+        layers: Every linear map that reads an LWTA layer's output, in the order of the model.
+        threads: Number of threads that the times were taken with.
+    """
+
+    layers: tuple[SparseLayer, ...]
+    threads: int
+
+    def __str__(self) -> str:
+        """Return a few lines for people."""
+        count = sum(layer.sparse for layer in self.layers)
+        lines = [f"{count} of {len(self.layers)} linear maps after LWTA read the winners only"]
+        for layer in self.layers:
+            times = ""
+            if layer.dense_ms is not None and layer.sparse_ms is not None:
+                times = f": {layer.dense_ms:.2f} ms dense, {layer.sparse_ms:.2f} ms sparse"
+            way = "sparse" if layer.sparse else f"dense ({layer.reason})"
+            lines.append(f"  {layer.name} after {layer.competition or '(model)'}{times} -> {way}")
         return "\n".join(lines)

@@ -17,7 +17,7 @@ from neuronym.lwta.producers import Producers
 from neuronym.lwta.report import FunctionalCall
 from neuronym.lwta.rules import DEFAULT_RULES, FUNCTIONS, Rules, action_for
 
-__all__ = ["Call", "Example", "Survey", "copied", "survey"]
+__all__ = ["Call", "Example", "Survey", "arguments_of", "copied", "example_of", "survey"]
 
 Example: TypeAlias = Tensor | Sequence[int] | Sequence[Tensor] | Mapping[str, Tensor]
 
@@ -107,12 +107,12 @@ def survey(model: nn.Module, names: Sequence[str], *, example: Example, rules: R
         InputError: The model does not run on the example.
     """
     try:
-        return _run(copied(model, meta=True), names, _arguments(model, example, "meta"), rules)
+        return _run(copied(model, meta=True), names, arguments_of(model, example, "meta"), rules)
     except InputError:
         raise
     except Exception:  # whatever a model does not support on the meta device
         device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    arguments = _arguments(model, example, device)
+    arguments = arguments_of(model, example, device)
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             return _run(copied(model), names, arguments, rules)
@@ -126,7 +126,29 @@ def survey(model: nn.Module, names: Sequence[str], *, example: Example, rules: R
         ) from error
 
 
-def _arguments(
+def example_of(model: nn.Module, example: Example | None) -> Example:
+    """Return the example, or the input size that the model declares.
+
+    Raises:
+        InputError: There is neither.
+    """
+    if example is not None:
+        return example
+    for attribute in ("pretrained_cfg", "default_cfg"):
+        config = getattr(model, attribute, None)
+        size = config.get("input_size") if isinstance(config, Mapping) else None
+        if size:
+            return tuple(int(value) for value in size)
+    size = getattr(model, "input_size", None)
+    if isinstance(size, (tuple, list)) and all(isinstance(value, int) for value in size):
+        return tuple(size)
+    raise InputError(
+        f"{type(model).__name__} does not say its input size; "
+        "give example=, a tensor or the shape of one image such as (3, 224, 224)"
+    )
+
+
+def arguments_of(
     model: nn.Module, example: Example, device: torch.device | str
 ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
     """Return the example as arguments on ``device``."""

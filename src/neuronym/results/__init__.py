@@ -1,7 +1,7 @@
 """Saved results: frozen dataclasses with ``save`` and ``load``; numpy, parquet and JSON only."""
 
 from neuronym.results.atlas import Atlas, ProbeImage, SiteInfo, Unit
-from neuronym.results.explanation import ClassScore, Explanation, Winner
+from neuronym.results.explanation import ClassScore, Explanation, SampleSummary, Winner
 from neuronym.results.scorecard import Metric, Scorecard
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Explanation",
     "Metric",
     "ProbeImage",
+    "SampleSummary",
     "Scorecard",
     "SiteInfo",
     "Unit",

@@ -10,10 +10,10 @@ from typing import Any
 from neuronym.errors import UnreadableError
 from neuronym.files import read_record, write_json
 
-__all__ = ["ClassScore", "Explanation", "Winner"]
+__all__ = ["ClassScore", "Explanation", "SampleSummary", "Winner"]
 
 KIND = "explanation"
-SCHEMA = 1
+SCHEMA = 2  # 1 had no samples
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,11 @@ class Winner:
             Always true at a dense site and where there is one position.
         win_rate: Share of positions that it won on this image, 0 to 1.
         win_rate_usual: The same over the probe set, from the atlas.
+        sample_wins: Where winners were sampled too: share of the samples in which it won at least
+            one position, 0 to 1.
+        sample_win_rate: Share of positions that it won, averaged over the samples.
+        contribution_mean, contribution_spread: Mean and standard deviation of its contribution
+            over the samples, in logits; zero counts for a sample in which it won nowhere.
     """
 
     unit: int
@@ -51,6 +56,31 @@ class Winner:
     image_winner: bool = True
     win_rate: float | None = None
     win_rate_usual: float | None = None
+    sample_wins: float | None = None
+    sample_win_rate: float | None = None
+    contribution_mean: float | None = None
+    contribution_spread: float | None = None
+
+
+@dataclass(frozen=True)
+class SampleSummary:
+    """What random winners, drawn in every layer, say about the explained class.
+
+    Attributes:
+        samples, seed: How many draws, and their seed.
+        probability_mean, probability_spread: Of the class, over the samples (standard deviation
+            divided by S − 1).
+        logit_mean, logit_spread: The same of its logit.
+        predicted: Share of the samples in which it was the most probable class, 0 to 1.
+    """
+
+    samples: int
+    seed: int
+    probability_mean: float
+    probability_spread: float
+    logit_mean: float
+    logit_spread: float
+    predicted: float
 
 
 @dataclass(frozen=True)
@@ -68,6 +98,7 @@ class Explanation:
             to rounding where the path from site to logit is linear with winners fixed.
         competitive: Whether the site competes (else every unit that fired is listed).
         provenance: SPEC and fingerprint of the model, the pooling, versions.
+        sampled: The uncertainty from random winners, where it was asked for.
     """
 
     image: str
@@ -79,6 +110,7 @@ class Explanation:
     completeness_error: float
     competitive: bool
     provenance: Mapping[str, Any]
+    sampled: SampleSummary | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -102,6 +134,8 @@ class Explanation:
             fields["target"] = ClassScore(**data["target"])
             fields["predictions"] = tuple(ClassScore(**row) for row in data["predictions"])
             fields["winners"] = tuple(Winner(**row) for row in data["winners"])
+            if fields.get("sampled") is not None:
+                fields["sampled"] = SampleSummary(**data["sampled"])
             return cls(**fields)
         except (KeyError, TypeError) as error:
             raise UnreadableError(f"{str(path)!r} is not a whole explanation: {error}") from error

@@ -16,12 +16,13 @@ from typing import Any
 from numba import cfunc
 
 from neuronym.errors import unknown
-from neuronym.lwta.kernels import planes, rows, vector
+from neuronym.lwta.kernels import columns, planes, rows, vector
 
 __all__ = ["ENTRIES", "compile_entry"]
 
 rows_forward, rows_backward = rows.forward, rows.backward
 planes_forward, planes_backward = planes.forward, planes.backward
+planes_columns = columns.planes
 
 Compile = Callable[[Any], Any]
 
@@ -74,11 +75,21 @@ def _planes_backward(compiled: Compile, stamp: str) -> Any:
     return entry
 
 
+def _planes_columns(compiled: Compile, stamp: str) -> Any:
+    @compiled
+    def entry(raw):  # type: ignore[no-untyped-def]
+        if len(stamp) > 0:
+            planes_columns(raw)
+
+    return entry
+
+
 ENTRIES = {
     "rows_forward": _rows_forward,
     "rows_backward": _rows_backward,
     "planes_forward": _planes_forward,
     "planes_backward": _planes_backward,
+    "planes_columns": _planes_columns,
 }
 
 
