@@ -188,7 +188,7 @@ def _settings(
         return TrainSettings(dense=dense, **given)
     start = preset_of(preset, batch_size=given.get("batch_size"))
     if dense:
-        if "competitors" in given:
+        if given.get("competitors") is not None:
             raise InputError("--dense trains without competition: leave --competitors out")
         given |= {"dense": True, "competitors": None}
     return replace(start, **given)
