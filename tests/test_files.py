@@ -331,6 +331,62 @@ def test_an_unfinished_run_can_be_overwritten(tmp_path: Path) -> None:
     assert names(folder) == [".neuronym"]
 
 
+def test_a_claim_keeps_the_earlier_run_until_it_is_cleared(finished: Path) -> None:
+    before = snapshot(finished)
+    with pytest.raises(FolderInUseError, match="already holds a run of 'atlas'"):
+        files.claim_folder(finished, kind="atlas")
+    claim = files.claim_folder(finished, kind="atlas", overwrite=True)
+    assert snapshot(finished) == before
+    assert claim.clear() == finished
+    assert names(finished) == [".neuronym"]
+
+
+def test_a_claimed_folder_that_nobody_wrote_to_counts_as_empty(tmp_path: Path) -> None:
+    files.claim_folder(tmp_path / "run", kind="atlas")
+    files.claim_folder(tmp_path / "run", kind="atlas").clear()
+    assert files.held_kind(tmp_path / "run") == "atlas"
+    assert files.held_kind(tmp_path) is None
+    with pytest.raises(FolderInUseError, match="holds a run of 'atlas'"):
+        files.claim_folder(tmp_path / "run", kind="model", overwrite=True)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_came_in_since_the_claim_is_not_cleared(overwrite: bool, tmp_path: Path) -> None:
+    claim = files.claim_folder(tmp_path / "run", kind="atlas", overwrite=overwrite)
+    (claim.folder / "thesis.txt").write_text("years of work")
+    if overwrite:
+        (claim.folder / ".neuronym").write_text("model")
+    with pytest.raises(FolderInUseError):
+        claim.clear()
+    assert (claim.folder / "thesis.txt").read_text() == "years of work"
+
+
+def write_half_of_it(claim: files.Claim) -> None:
+    with claim.staged() as folder:
+        (folder / "new.txt").write_text("half")
+        raise OSError("disk gone")
+
+
+def test_staged_work_takes_its_place_only_when_it_is_done(finished: Path) -> None:
+    before = snapshot(finished)
+    claim = files.claim_folder(finished, kind="atlas", overwrite=True)
+    with pytest.raises(OSError, match="disk gone"):
+        write_half_of_it(claim)
+    assert snapshot(finished) == before
+    assert names(finished) == [
+        ".neuronym",
+        "link",
+        "manifest.json",
+        "neurons.parquet",
+        "thumbnails",
+    ]
+    with claim.staged() as folder:
+        (folder / "images").mkdir()
+        (folder / "images" / "0.png").write_text("picture")
+    assert names(finished) == [".neuronym", "images"]
+    assert (finished / "images" / "0.png").read_text() == "picture"
+
+
 def test_output_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("text")
     with pytest.raises(FolderInUseError, match=r"out' is a file; give a folder"):

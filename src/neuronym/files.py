@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,14 @@ from neuronym.errors import FolderInUseError, InputError, MissingError, Unreadab
 __all__ = [
     "CACHE_SWITCH",
     "MANIFEST",
+    "Claim",
     "atomic_path",
     "cache_folder",
     "caches_allowed",
+    "claim_folder",
     "fingerprint",
     "fingerprint_file",
+    "held_kind",
     "output_folder",
     "read_json",
     "read_manifest",
@@ -218,11 +222,54 @@ def read_manifest(folder: str | Path, *, kind: str, schema: int) -> dict[str, An
     return _checked(read_json(path), str(folder), kind=kind, schema=schema)
 
 
-def output_folder(path: str | Path, *, kind: str, overwrite: bool = False) -> Path:
-    """Claim ``path`` for a run of ``kind`` and return it, empty of any earlier manifest.
+@dataclass(frozen=True)
+class Claim:
+    """An output folder that a run may write, and that keeps an earlier run until it is cleared.
 
-    A missing or empty folder is fine. A folder that holds a finished or begun run of the same
-    kind is cleared with ``overwrite=True``. Anything else is refused, and nothing is deleted.
+    Claim before the work, so that a folder in use is found at once; clear when the input has
+    proved good, so that a request that fails costs nothing.
+
+    Attributes:
+        folder: The folder; it exists and is marked.
+        kind: Of the run.
+        overwrite: Whether an earlier run of the same kind is replaced.
+    """
+
+    folder: Path
+    kind: str
+    overwrite: bool
+
+    def clear(self) -> Path:
+        """Remove an earlier run and return the folder, which is then empty but for its marker.
+
+        Raises:
+            FolderInUseError: The folder was put to another use since it was claimed.
+        """
+        return self._clear(keep=())
+
+    @contextlib.contextmanager
+    def staged(self) -> Iterator[Path]:
+        """Yield a folder whose content takes the place of an earlier run if the block succeeds."""
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".new-") as name:
+            yield Path(name)
+            self._clear(keep=(Path(name).name,))
+            for child in list(Path(name).iterdir()):
+                child.rename(self.folder / child.name)
+
+    def _clear(self, keep: tuple[str, ...]) -> Path:
+        keep = (MARKER, *keep)
+        _refuse_used(self.folder, self.kind, overwrite=self.overwrite, keep=keep)
+        if self.overwrite:
+            _clear(self.folder, keep)
+        return self.folder
+
+
+def claim_folder(path: str | Path, *, kind: str, overwrite: bool = False) -> Claim:
+    """Claim ``path`` for a run of ``kind``; what it holds stays until :meth:`Claim.clear`.
+
+    A missing or empty folder is fine, and so is one that a run of this kind has claimed and not
+    written to. A folder that holds a finished or begun run of the same kind needs
+    ``overwrite=True``. Anything else is refused.
 
     Raises:
         FolderInUseError: The folder holds another run, or files that are not a run.
@@ -231,40 +278,61 @@ def output_folder(path: str | Path, *, kind: str, overwrite: bool = False) -> Pa
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise FolderInUseError(f"output {str(path)!r} is a file; give a folder")
-    marker = path / MARKER
-    if path.is_dir() and any(path.iterdir()):
-        held = _held(marker)
-        if held != kind:
-            what = f"a run of {held!r}" if held else "files that are not a neuronym run"
-            raise FolderInUseError(f"output {str(path)!r} holds {what}; give a new folder")
-        if not overwrite:
-            raise FolderInUseError(
-                f"output {str(path)!r} already holds a run of {kind!r}; "
-                "give a new folder or pass --overwrite"
-            )
-        _clear(path)
+    if path.is_dir():
+        _refuse_used(path, kind, overwrite=overwrite, keep=(MARKER,))
     try:
         path.mkdir(parents=True, exist_ok=True)
-        marker.write_text(kind + "\n", encoding="utf-8")
+        (path / MARKER).write_text(kind + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot write into output {str(path)!r}: {error.strerror}") from error
-    return path
+    return Claim(path, kind, overwrite)
 
 
-def _held(marker: Path) -> str | None:
+def output_folder(path: str | Path, *, kind: str, overwrite: bool = False) -> Path:
+    """Claim ``path`` for a run of ``kind`` and return it, cleared of any earlier run.
+
+    As :func:`claim_folder` and :meth:`Claim.clear` at once. Nothing is deleted in a folder that
+    is refused.
+
+    Raises:
+        FolderInUseError: The folder holds another run, or files that are not a run.
+        InputError: The folder cannot be made or written into.
+    """
+    return claim_folder(path, kind=kind, overwrite=overwrite).clear()
+
+
+def held_kind(folder: str | Path) -> str | None:
+    """Return the kind of run, finished or not, that a folder was claimed for, or ``None``."""
+    marker = Path(folder) / MARKER
     return (
         marker.read_text(encoding="utf-8", errors="replace").strip() if marker.is_file() else None
     )
 
 
-def _clear(folder: Path) -> None:
+def _refuse_used(folder: Path, kind: str, *, overwrite: bool, keep: tuple[str, ...]) -> None:
+    """Refuse a folder that must not be written; entries named in ``keep`` are no content."""
+    names = {child.name for child in folder.iterdir()}
+    held = held_kind(folder)
+    if names and held != kind:
+        what = f"a run of {held!r}" if held else "files that are not a neuronym run"
+        raise FolderInUseError(f"output {str(folder)!r} holds {what}; give a new folder")
+    if names - set(keep) and not overwrite:
+        raise FolderInUseError(
+            f"output {str(folder)!r} already holds a run of {kind!r}; "
+            "give a new folder or pass --overwrite"
+        )
+
+
+def _clear(folder: Path, keep: tuple[str, ...]) -> None:
     """Empty a run's folder: the manifest first, so that a half-cleared run never looks whole.
 
     The marker stays, so that the same command can go on after an interruption.
     """
     (folder / MANIFEST).unlink(missing_ok=True)
     for child in folder.iterdir():
+        if child.name in keep:
+            continue
         if child.is_dir() and not child.is_symlink():
             shutil.rmtree(child)
-        elif child.name != MARKER:
+        else:
             child.unlink()

@@ -63,6 +63,18 @@ def test_an_output_folder_of_another_run_is_left_alone(
     assert "holds a run of 'atlas'" in line
 
 
+def test_demo_keeps_an_earlier_run_where_the_new_request_fails(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from neuronym.files import output_folder, write_manifest
+
+    folder = output_folder(tmp_path / "run", kind="demo")
+    write_manifest(folder, kind="demo", schema=1)
+    command = ("demo", "--out", str(folder), "--overwrite", "--quiet", "--scenes", "200")
+    assert "seed must be" in refused(capsys, *command, "--seed", "-1")
+    assert (folder / "manifest.json").is_file()
+
+
 def test_train_says_what_is_missing_or_wrong(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

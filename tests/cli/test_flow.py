@@ -104,6 +104,22 @@ def test_a_summary_of_something_else_is_refused(
     assert not (tmp_path / "page").exists()
 
 
+def test_a_report_is_kept_where_the_new_one_is_refused(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["report", "--atlas", str(runs / "atlas"), "--out", str(tmp_path / "page")]
+    page = Path(done(capsys, *arguments).strip())
+    before = page.read_bytes()
+    wrong = tmp_path / "wrong.json"
+    wrong.write_text('{"accuracy": {"competitive": "high"}}')
+    assert main([*arguments, "--summary", str(wrong), "--overwrite"]) == 2
+    assert "must be a number" in capsys.readouterr().err
+    assert page.read_bytes() == before
+    wrong.write_text('{"accuracy": {"competitive": 0.9}}')
+    done(capsys, *arguments, "--summary", str(wrong), "--overwrite")
+    assert page.read_bytes() != before
+
+
 def test_model_and_atlas_may_move_together(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

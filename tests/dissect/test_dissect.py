@@ -494,7 +494,11 @@ def test_record_sites_repeats_the_atlas_on_other_images() -> None:
         ),
         ({"sites": "acct"}, InputError, "nearest: act"),
         ({"options": DissectOptions(pooling="avg")}, UnknownNameError, "unknown pooling 'avg'"),
-        ({"options": DissectOptions(device="gpu9")}, InputError, "'gpu9' is not a torch device"),
+        (
+            {"options": DissectOptions(device="gpu9")},
+            InputError,
+            "unknown device 'gpu9'; use 'cpu'",
+        ),
         ({"probes": WithBroken(probe_set(4), [0, 1, 3])}, InputError, "fewer than 2 readable"),
         ({"probes": WithBroken(probe_set(2), [0, 1])}, InputError, "every one of the 2 images"),
     ],

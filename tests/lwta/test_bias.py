@@ -33,6 +33,14 @@ def test_exact_gradient_is_the_literal_one(competitors: int, blocks: int) -> Non
     assert torch.allclose(found, expected, rtol=1e-10, atol=1e-12)
 
 
+def test_exact_gradient_stays_on_the_device_of_its_input() -> None:
+    z, w = problem(2, 3)
+    with torch.device("meta"):  # where tensors are made whose device nobody names
+        found = exact_gradient(z, lambda y: (y @ w)[:, 0], competitors=2)
+    assert found.device == z.device
+    assert torch.equal(found, exact_gradient(z, lambda y: (y @ w)[:, 0], competitors=2))
+
+
 @pytest.mark.parametrize(("competitors", "blocks"), [(2, 3), (4, 2)])
 def test_bias_is_finite_measured_and_shrinks_with_the_temperature(
     competitors: int, blocks: int

@@ -216,7 +216,42 @@ def test_scenes_by_spec() -> None:
     assert probes.load("scenes:12").name == "scenes:12:0"
 
 
-@pytest.mark.parametrize("spec", ["scenes:x", "scenes:3:", "scenes:1:2:3", "scenes:-4", "scenes:²"])
+@pytest.mark.parametrize(
+    ("spec", "name", "classes"),
+    [
+        ("scenes:12:3:colour+background", "scenes:12:3:colour+background", 99),
+        ("scenes:12:pattern", "scenes:12:0:pattern", 6),
+        ("scenes:12:3:shape", "scenes:12:3", 10),
+    ],
+)
+def test_scenes_by_spec_with_a_task(spec: str, name: str, classes: int) -> None:
+    held = probes.load(spec)
+    assert (held.name, len(held.label_names or ())) == (name, classes)
+    again = probes.load(held.name)
+    assert again.label_names == held.label_names
+    np.testing.assert_array_equal(again.labels, held.labels)
+    assert held.fingerprint == probes.load("scenes:" + ":".join(name.split(":")[1:3])).fingerprint
+
+
+def test_a_task_of_scenes_that_is_none() -> None:
+    with pytest.raises(UnknownNameError, match=r"group 'color'.*Did you mean 'colour'"):
+        probes.load("scenes:12:3:color+background")
+    with pytest.raises(InputError, match="different groups"):
+        probes.load("scenes:12:colour+colour")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *("scenes:x", "scenes:3:", "scenes:1:2:3", "scenes:-4", "scenes:²", "scenes:colour"),
+        *(
+            "scenes:3:colour:2",
+            "scenes:3:colour+",
+            "scenes:3::colour",
+            "scenes:3:colour background",
+        ),
+    ],
+)
 def test_malformed_scenes(spec: str) -> None:
     with pytest.raises(InputError, match="must be scenes, scenes:N or scenes:N:SEED"):
         probes.load(spec)

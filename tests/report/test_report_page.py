@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from neuronym.errors import FolderInUseError, InputError
+from neuronym.errors import FolderInUseError, InputError, MissingError
 from neuronym.files import output_folder, read_manifest
-from neuronym.report import ReportOptions, sentence, write_report
+from neuronym.report import ExplainedImage, ReportOptions, sentence, write_report
 from neuronym.results import Atlas
 from report.helpers import STATIC, data_of, page, small, unit, visible
 from report.synthetic import SUMMARY, make_explanation, make_truth
@@ -201,6 +201,26 @@ class TestFolder:
         (out / "images" / "old.jpg").write_bytes(b"old")
         write_report(small(), out, options=ReportOptions(overwrite=True))
         assert not (out / "images").exists()
+
+    def test_an_earlier_report_stays_where_the_new_one_fails(
+        self, atlas: Atlas, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        write_report(small(), out)
+        before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        lost = ExplainedImage(make_explanation(atlas), tmp_path / "lost.png")
+        with pytest.raises(MissingError, match=r"lost\.png"):
+            write_report(atlas, out, explanations=[lost], options=ReportOptions(overwrite=True))
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+        assert sorted(path.name for path in out.iterdir()) == sorted(
+            {path.relative_to(out).parts[0] for path in before}
+        )
+
+    def test_a_failed_report_may_be_tried_again(self, atlas: Atlas, tmp_path: Path) -> None:
+        lost = ExplainedImage(make_explanation(atlas), tmp_path / "lost.png")
+        with pytest.raises(MissingError):
+            write_report(atlas, tmp_path / "out", explanations=[lost])
+        assert write_report(atlas, tmp_path / "out").is_file()
 
     def test_a_claimed_folder_is_taken(self, tmp_path: Path) -> None:
         claimed = output_folder(tmp_path / "out", kind="report")

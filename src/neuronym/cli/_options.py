@@ -21,8 +21,8 @@ Images = Annotated[
     str,
     typer.Option(
         "--images",
-        help="A folder of images, FILE.parquet, scenes:N, torchvision:CIFAR10/test, "
-        "hf:REPO/SPLIT or webdataset:PATTERN.",
+        help="A folder of images, FILE.parquet, scenes:N[:SEED][:TASK], "
+        "torchvision:CIFAR10/test, hf:REPO/SPLIT or webdataset:PATTERN.",
     ),
 ]
 Out = Annotated[Path, typer.Option("--out", help="The folder to write.")]

@@ -62,16 +62,17 @@ def demo(
 ) -> None:
     """Train a competitive network and its dense twin on rendered scenes, name the units, check
     each name against the true attributes, explain images, and write a report."""
-    from neuronym.files import output_folder, write_json, write_manifest
+    from neuronym.files import claim_folder, write_json, write_manifest
     from neuronym.models import load
     from neuronym.train import PRESETS
 
-    folder = output_folder(out, kind="demo", overwrite=overwrite)
-    stages = Stages(quiet=quiet)
     preset = PRESETS[PRESET]
     settings = replace(preset, seed=seed, epochs=preset.epochs if epochs is None else epochs)
+    claim = claim_folder(out, kind="demo", overwrite=overwrite)
+    stages = Stages(quiet=quiet)
     with stages.stage("scenes", "rendering scenes"):
         sets = _sets(scenes, seed)
+    folder = claim.clear()
     with stages.stage("train", f"training the competitive network, U = {settings.competitors}"):
         competitive = _train(settings, sets, folder / "model", quiet=quiet)
     with stages.stage("twin", "training its dense twin"):

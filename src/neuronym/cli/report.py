@@ -26,8 +26,7 @@ def report(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a static page about an atlas; it opens from disk and needs no network."""
-    from neuronym.files import output_folder
-    from neuronym.report import write_report
+    from neuronym.report import ReportOptions, write_report
     from neuronym.results import Atlas as AtlasResult
     from neuronym.results import Explanation
 
@@ -36,9 +35,10 @@ def report(
     figures = _summary(summary) if summary else None
     page = write_report(
         loaded,
-        output_folder(out, kind="report", overwrite=overwrite),
+        out,
         explanations=explained,
         summary=figures,
+        options=ReportOptions(overwrite=overwrite),
     )
     typer.echo(str(page))
 

@@ -97,7 +97,9 @@ def train(
     seed: Annotated[int | None, typer.Option("--seed", help="Of everything random.")] = None,
     other: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any other setting as NAME=VALUE, e.g. augment=cifar."),
+        typer.Option(
+            "--set", help="Any other setting as NAME=VALUE, e.g. augment=cifar; commas join lists."
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint in the folder.")
@@ -179,13 +181,14 @@ def _settings(
     from neuronym.train import TrainSettings, preset_of
 
     given |= _pairs(other)
+    dense = bool(given.pop("dense", False)) or dense
     if preset is None:
         if "model" not in given:
             raise InputError("give --model (timm:NAME, torchvision:NAME …) or --preset")
         return TrainSettings(dense=dense, **given)
     start = preset_of(preset, batch_size=given.get("batch_size"))
     if dense:
-        if "competitors" in given:
+        if given.get("competitors") is not None:
             raise InputError("--dense trains without competition: leave --competitors out")
         given |= {"dense": True, "competitors": None}
     return replace(start, **given)
@@ -210,20 +213,32 @@ def _pairs(other: Sequence[str]) -> dict[str, Any]:
 
 def _value(name: str, text: str, known: Mapping[str, Any]) -> Any:
     """Read a setting's text by the type of its field."""
-    from neuronym.errors import InputError
-
-    kinds = typing.get_args(known[name]) or (known[name],)
+    hint = known[name]
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    kinds = typing.get_args(hint) if union else (hint,)
     if types.NoneType in kinds and text.lower() in ("none", ""):
         return None
+    for kind in kinds:
+        if typing.get_origin(kind) in (tuple, Sequence):
+            of = typing.get_args(kind)[0]
+            return tuple(
+                _one(name, part.strip(), (of,)) for part in text.split(",") if part.strip()
+            )
+    return _one(name, text, kinds)
+
+
+def _one(name: str, text: str, kinds: Sequence[Any]) -> bool | str | int | float:
+    from neuronym.errors import InputError
+
     if bool in kinds:
         if text.lower() not in ("true", "false"):
             raise InputError(f"{name} must be true or false, not {text!r}")
         return text.lower() == "true"
     if str in kinds:
         return text
+    whole = int in kinds and float not in kinds
     try:
-        if name == "input_size":
-            return tuple(int(part) for part in text.split(","))
-        return int(text) if int in kinds and float not in kinds else float(text)
+        return int(text) if whole else float(text)
     except ValueError as error:
-        raise InputError(f"{name} must be a number, not {text!r}") from error
+        number = "whole number" if whole else "number"
+        raise InputError(f"{name} must be a {number}, not {text!r}") from error

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor
 
-from neuronym.errors import InputError, UnavailableError
+from neuronym.errors import InputError
 from neuronym.record import PoolingChoice
 
-__all__ = ["DissectOptions", "checked_device"]
+__all__ = ["DissectOptions"]
 
 MIN_THUMBNAIL = 32
 
@@ -83,23 +82,3 @@ class DissectOptions:
                 raise InputError(
                     f"{name} must be a whole number of at least {smallest}, not {value!r}"
                 )
-
-
-def checked_device(name: str) -> torch.device:
-    """Return a torch device that is there.
-
-    Raises:
-        InputError: The name is not of the form of a device.
-        UnavailableError: There is no such device on this machine.
-    """
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(
-            f"device {name!r} is not a torch device such as 'cpu' or 'cuda'"
-        ) from error
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UnavailableError(f"device {name!r} is not available here; use 'cpu'") from error
-    return device

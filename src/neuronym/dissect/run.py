@@ -28,7 +28,7 @@ from neuronym.dissect.provenance import provenance
 from neuronym.dissect.target import Target, on_device, sample_of, target_of
 from neuronym.embed import EmbedOptions, ImageEmbeddings, embed_concepts, record_and_embed
 from neuronym.errors import InputError
-from neuronym.files import MARKER, cache_folder, caches_allowed, output_folder
+from neuronym.files import cache_folder, caches_allowed, claim_folder
 from neuronym.models import LoadedModel
 from neuronym.probes import ProbeSet
 from neuronym.record import Plan, Recording, RecordOptions, Sites, find_sites, record
@@ -75,7 +75,7 @@ def dissect(
         similarity: A name of :data:`neuronym.similarity.SIMILARITIES`, or a function of one's own
             (see :func:`neuronym.similarity.rank_concepts`).
         out: Folder that the atlas is saved in, with thumbnails; new, empty, or claimed by
-            :func:`neuronym.files.output_folder` for an atlas. ``None`` saves nothing.
+            :func:`neuronym.files.claim_folder` for an atlas. ``None`` saves nothing.
         options: Everything else.
 
     Returns:
@@ -96,7 +96,9 @@ def dissect(
     with on_device(target.module, options.device) as device:
         with _timed(seconds, "find_sites"):
             found = _find(target, probes, sites, options, device)
-        folder = None if out is None else _claimed(Path(out), options.overwrite)
+        claim = None
+        if out is not None:
+            claim = claim_folder(out, kind=KIND, overwrite=options.overwrite)
         caches = _caches(options.cache)
         with _timed(seconds, "record_and_embed"):
             recording, images = _record_and_embed(
@@ -125,7 +127,7 @@ def dissect(
     with _timed(seconds, "name"):
         units = name_units(recording, naming, options)
     with _timed(seconds, "thumbnails"):
-        folder = _cleared(folder, options.overwrite)
+        folder = None if claim is None else claim.clear()
         shown = shown_images(probes, units, folder, options)
     facts = provenance(
         target, probes, vision_text, recording=recording, naming=naming, options=options
@@ -281,27 +283,6 @@ def _site_infos(recording: Recording) -> tuple[SiteInfo, ...]:
         )
         for site in recording.sites
     )
-
-
-def _claimed(out: Path, overwrite: bool) -> Path:
-    """Claim the output folder; one that is to be replaced keeps what it holds until the end.
-
-    A folder that was claimed for an atlas and is still empty is taken as it is.
-    """
-    marker = out / MARKER
-    if marker.is_file():
-        held = marker.read_text(encoding="utf-8", errors="replace").strip()
-        empty = [path.name for path in out.iterdir()] == [MARKER]
-        if held == KIND and (empty or overwrite):
-            return out
-    return output_folder(out, kind=KIND)
-
-
-def _cleared(folder: Path | None, overwrite: bool) -> Path | None:
-    """Clear an earlier atlas, now that a new one takes its place."""
-    if folder is None or not overwrite:
-        return folder
-    return output_folder(folder, kind=KIND, overwrite=True)
 
 
 def _caches(cache: bool | str | Path) -> tuple[Path | None, Path | None]:

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from neuronym.dissect.options import DissectOptions, checked_device
+from neuronym.devices import checked_device
+from neuronym.dissect.options import DissectOptions
 from neuronym.errors import InputError
 from neuronym.models import LoadedModel, model_fingerprint
 from neuronym.probes import ProbeSet, batches

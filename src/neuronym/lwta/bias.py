@@ -58,7 +58,9 @@ def exact_gradient(z: Tensor, objective: Callable[[Tensor], Tensor], *, competit
             f"at most {MOST_OUTCOMES} can be added up"
         )
     leaf = z.detach().double().requires_grad_()
-    outcomes = torch.tensor(list(itertools.product(range(competitors), repeat=blocks)))
+    outcomes = torch.tensor(
+        list(itertools.product(range(competitors), repeat=blocks)), device=z.device
+    )
     hard = torch.nn.functional.one_hot(outcomes, competitors).double().flatten(1)
     log_q = torch.log_softmax(leaf.view(blocks, competitors), 1).flatten()
     chance = (hard @ log_q).exp()

@@ -27,7 +27,7 @@ from neuronym.models.preprocessing import (
     checked_input_size,
 )
 
-__all__ = ["find_factory", "load_factory", "short_name"]
+__all__ = ["find_factory", "load_factory"]
 
 _SIZE = (3, 224, 224)
 _RESIZE = 256
@@ -97,11 +97,6 @@ def load_factory(spec: str, options: LoadOptions) -> LoadedModel:
         spec=spec,
         input_size=transform.input_size,
     )
-
-
-def short_name(spec: str) -> str:
-    """Return the last part of a SPEC, for titles: ``"cifar_resnet"``."""
-    return spec.rstrip("/").replace("\\", "/").rpartition("/")[2].rpartition(":")[2]
 
 
 def _parameters(factory: Callable[..., object]) -> frozenset[str]:

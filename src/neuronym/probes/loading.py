@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,25 +12,30 @@ from neuronym.probes.base import ProbeSet
 from neuronym.probes.folder import FolderProbes
 from neuronym.probes.named import load_hub, load_torchvision
 from neuronym.probes.parquet import ParquetProbes
-from neuronym.probes.scenes import SceneSet
+from neuronym.probes.scenes import DEFAULT_SCENES, DEFAULT_TASK, SceneSet
 from neuronym.probes.shards import ShardProbes
 
 __all__ = ["load"]
 
 
 def _scenes(rest: str) -> SceneSet:
-    parts = rest.split(":") if rest else []
-    numbers = [int(part) for part in parts if part.isascii() and part.isdigit()]
-    if len(numbers) != len(parts) or len(parts) > 2:
+    found = _SCENES.fullmatch(rest)
+    if found is None:
         raise InputError(
-            f"images 'scenes:{rest}' must be scenes, scenes:N or scenes:N:SEED, "
-            "with whole numbers N and SEED"
+            f"images 'scenes:{rest}' must be scenes, scenes:N or scenes:N:SEED, with whole numbers "
+            "N and SEED; after N or SEED may follow :TASK, groups such as colour+background"
         )
-    if not numbers:
-        return SceneSet()
-    return SceneSet(numbers[0], seed=numbers[1] if len(numbers) > 1 else 0)
+    number, seed, task = found["number"], found["seed"], found["task"]
+    return SceneSet(
+        int(number) if number else DEFAULT_SCENES,
+        seed=int(seed) if seed else 0,
+        task=tuple(task.split("+")) if task else DEFAULT_TASK,
+    )
 
 
+_SCENES = re.compile(
+    r"((?P<number>[0-9]+)(:(?P<seed>[0-9]+))?(:(?P<task>[a-z]+(\+[a-z]+)*))?)?", re.IGNORECASE
+)
 SOURCES: Mapping[str, Callable[[str], ProbeSet]] = {
     "scenes": _scenes,
     "torchvision": load_torchvision,
@@ -37,8 +43,8 @@ SOURCES: Mapping[str, Callable[[str], ProbeSet]] = {
     "webdataset": ShardProbes,
 }
 _FORMS = (
-    "a folder of images, FILE.parquet, scenes, scenes:N, scenes:N:SEED, torchvision:NAME/SPLIT, "
-    "hf:REPO/SPLIT, webdataset:URL_PATTERN"
+    "a folder of images, FILE.parquet, scenes, scenes:N, scenes:N:SEED, scenes:N:SEED:TASK, "
+    "torchvision:NAME/SPLIT, hf:REPO/SPLIT, webdataset:URL_PATTERN"
 )
 
 
@@ -48,9 +54,10 @@ def load(spec: str | os.PathLike[str]) -> ProbeSet:
     Args:
         spec: A folder of images (class sub-folders give labels), ``FILE.parquet`` (columns
             ``image{bytes,path}``, and optionally ``label`` and ``label_name``), ``scenes``,
-            ``scenes:N`` or ``scenes:N:SEED``, ``torchvision:NAME/SPLIT``, ``hf:REPO/SPLIT``, or
-            ``webdataset:URL_PATTERN``. A folder that is named like a source is given as
-            ``./scenes``.
+            ``scenes:N`` or ``scenes:N:SEED``, each but the first also with ``:TASK`` (one or more
+            attribute groups that are the label, e.g. ``scenes:8000:colour+background``),
+            ``torchvision:NAME/SPLIT``, ``hf:REPO/SPLIT``, or ``webdataset:URL_PATTERN``. A folder
+            that is named like a source is given as ``./scenes``.
 
     Raises:
         MissingError: The file or folder does not exist.

@@ -15,7 +15,7 @@ import jinja2
 
 from neuronym._version import __version__
 from neuronym.errors import InputError
-from neuronym.files import MARKER, atomic_path, output_folder, write_manifest
+from neuronym.files import atomic_path, claim_folder, write_manifest
 from neuronym.report.explained import make_article
 from neuronym.report.options import ExplainedImage, ReportOptions
 from neuronym.report.overview import make_overview
@@ -54,8 +54,8 @@ def write_report(
 
     Args:
         atlas: The result of a dissection; thumbnails are read from ``atlas.folder``.
-        out: The folder to write: a new one, an empty one, or one that ``output_folder`` has just
-            claimed for a report.
+        out: The folder to write: new, empty, or claimed for a report. An earlier report that is
+            replaced stays until the new one is ready.
         explanations: Images that are explained, in the order in which they are shown. Where no
             picture is given with one (see ``ExplainedImage``), it is looked for under the
             explanation's ``image``.
@@ -83,30 +83,31 @@ def write_report(
     items = [
         item if isinstance(item, ExplainedImage) else ExplainedImage(item) for item in explanations
     ]
-    folder = output_folder(out, kind=KIND, overwrite=options.overwrite or _is_claimed(Path(out)))
-    pictures = PictureFolder(folder)
-    articles = [
-        make_article(item, atlas=atlas, pictures=pictures, options=options) for item in items
-    ]
-    data = atlas_payload(atlas, pictures, options=options, truth=truth)
-    position = {unit.key: index for index, unit in enumerate(atlas.units)}
-    shown = [
-        [data["images"][image] for image in data["units"]["top"][position[unit.key]]]
-        for unit in overview.clearest
-    ]
-    text = _render(
-        overview=overview,
-        articles=articles,
-        shown=shown,
-        total=len(atlas.units),
-        data=script_json(data),
-        broken=len(pictures.broken),
-    )
-    with atomic_path(folder / PAGE) as temporary:
-        # A lone surrogate cannot be UTF-8: it becomes a reference that browsers replace.
-        temporary.write_bytes(text.encode("utf-8", "xmlcharrefreplace"))
+    claim = claim_folder(out, kind=KIND, overwrite=options.overwrite)
+    with claim.staged() as folder:
+        pictures = PictureFolder(folder)
+        articles = [
+            make_article(item, atlas=atlas, pictures=pictures, options=options) for item in items
+        ]
+        data = atlas_payload(atlas, pictures, options=options, truth=truth)
+        position = {unit.key: index for index, unit in enumerate(atlas.units)}
+        shown = [
+            [data["images"][image] for image in data["units"]["top"][position[unit.key]]]
+            for unit in overview.clearest
+        ]
+        text = _render(
+            overview=overview,
+            articles=articles,
+            shown=shown,
+            total=len(atlas.units),
+            data=script_json(data),
+            broken=len(pictures.broken),
+        )
+        with atomic_path(folder / PAGE) as temporary:
+            # A lone surrogate cannot be UTF-8: it becomes a reference that browsers replace.
+            temporary.write_bytes(text.encode("utf-8", "xmlcharrefreplace"))
     write_manifest(
-        folder,
+        claim.folder,
         kind=KIND,
         schema=SCHEMA,
         version=__version__,
@@ -115,12 +116,7 @@ def write_report(
         pictures=len(pictures),
         unreadable=[list(entry) for entry in pictures.broken],
     )
-    return folder / PAGE
-
-
-def _is_claimed(out: Path) -> bool:
-    """Whether the folder holds the claim of a report and nothing else yet."""
-    return out.is_dir() and [child.name for child in out.iterdir()] == [MARKER]
+    return claim.folder / PAGE
 
 
 def _render(**fields: object) -> str:

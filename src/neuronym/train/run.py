@@ -13,12 +13,12 @@ from torch import nn
 
 from neuronym._version import __version__
 from neuronym.errors import FolderInUseError, InputError
-from neuronym.files import MANIFEST, output_folder, read_json
+from neuronym.files import MANIFEST, Claim, claim_folder, held_kind, read_json
 from neuronym.lwta import DEFAULT_RULES, LWTA, convert, gradual, lwta_modules
 from neuronym.lwta.rules import action_for
 from neuronym.models import LoadedModel, ModelConfig, load, read_config
 from neuronym.probes.base import ProbeSet
-from neuronym.train.checkpoint import State, check_same_run, read_state
+from neuronym.train.checkpoint import FOLDER, State, check_same_run, read_state
 from neuronym.train.data import class_names_of, open_source, required_labels, split
 from neuronym.train.depth import set_drop_path
 from neuronym.train.loop import Loop, Progress
@@ -55,13 +55,14 @@ def train(
             ``data`` is kept apart, by ``settings.seed``.
         resume: Go on from the last checkpoint in ``out``; begins anew where there is none, and
             returns at once where the run is finished.
-        overwrite: Replace an earlier run in ``out``.
+        overwrite: Replace an earlier run in ``out``, once the model is built and the data opened.
         progress: Called after every step.
 
     Raises:
         InputError: The data has no labels, or does not fit the settings or the run to resume.
         FolderInUseError: ``out`` holds something else.
         DivergedError: The loss is not finite; names the step and the layer.
+        UnavailableError: The device is not there.
         NeuronymError: As in :func:`neuronym.models.load` and :func:`neuronym.lwta.convert`.
     """
     names = class_names_of(data)
@@ -76,9 +77,8 @@ def train(
         "version": __version__,
         "processes": team.size,
     }
-    folder, state, done = team.led(
-        lambda: _claim(Path(out), run, resume=resume, overwrite=overwrite)
-    )
+    folder = Path(out)
+    claim, state, done = team.led(lambda: _claim(folder, run, resume=resume, overwrite=overwrite))
     if done:
         return team.led(lambda: finished(folder))
     with torch.random.fork_rng(devices=[team.device] if team.device.type == "cuda" else []):
@@ -101,6 +101,7 @@ def train(
             team=team,
         )
         config = _config(settings, built, names, loop.temperature_of(loop.steps - 1), run)
+        team.led(lambda: _begin(folder, claim))
         session = Session(folder, loop, run=run, config=config, progress=progress)
         if state is not None:
             session.restore(state)
@@ -162,20 +163,19 @@ def _parts(
 
 def _claim(
     out: Path, run: dict[str, Any], *, resume: bool, overwrite: bool
-) -> tuple[Path, State | None, bool]:
-    """Return the folder, the state to go on from, and whether the run is finished."""
-    marker = out / ".neuronym"
-    ours = marker.is_file() and marker.read_text(encoding="utf-8").strip() == KIND
+) -> tuple[Claim | None, State | None, bool]:
+    """Return the claim of a new run, the state to go on from, and whether the run is finished."""
+    ours = held_kind(out) == KIND
     if resume and not overwrite and ours:
         if (out / MANIFEST).is_file():
             check_same_run(read_json(out / MANIFEST)["run"], run, where=out)
-            return out, None, True
+            return None, None, True
         state = read_state(out)
         if state is not None:
             check_same_run(state.run, run, where=out)
-        return out, state, False
+        return None, state, False
     try:
-        return output_folder(out, kind=KIND, overwrite=overwrite), None, False
+        return claim_folder(out, kind=KIND, overwrite=overwrite), None, False
     except FolderInUseError as error:
         if ours and not (out / MANIFEST).is_file():
             raise FolderInUseError(
@@ -183,6 +183,13 @@ def _claim(
                 "new folder, or pass --overwrite"
             ) from error
         raise
+
+
+def _begin(folder: Path, claim: Claim | None) -> None:
+    """Clear an earlier run; from here on the folder holds a training that has begun."""
+    if claim is not None:
+        claim.clear()
+    (folder / FOLDER).mkdir(exist_ok=True)
 
 
 @dataclass(frozen=True)

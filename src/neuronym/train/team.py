@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from neuronym.devices import checked_device
 from neuronym.errors import InputError, NeuronymError
 
 __all__ = ["Place", "Team", "close_team", "open_team", "share_of"]
@@ -160,16 +161,18 @@ def open_team(*, device: str, precision: str, accumulate: int) -> Team:
         accumulate: Of the settings; the launcher must not ask for another one.
 
     Raises:
-        InputError: The launcher asks for something that differs from the settings, or for a way
-            of sharing other than one whole model per process.
+        InputError: torch knows no such device; or the launcher asks for something that differs
+            from the settings, or for a way of sharing other than one whole model per process.
+        UnavailableError: The device is not on this machine.
     """
+    found = checked_device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
-        return Team(torch.device(device))
+        return Team(found)
     _check_launcher(precision, accumulate)
     from accelerate import Accelerator
     from accelerate.utils import DistributedType
 
-    kind = torch.device(device).type
+    kind = found.type
     accelerator = Accelerator(
         cpu=kind == "cpu", mixed_precision="no", gradient_accumulation_steps=1
     )

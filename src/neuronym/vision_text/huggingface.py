@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from neuronym.devices import checked_device
 from neuronym.errors import InputError, MissingError, UnavailableError, UnreadableError
 from neuronym.files import fingerprint
 from neuronym.vision_text.hub import missing_weights, one_line, snapshot
@@ -29,7 +30,6 @@ from neuronym.vision_text.towers import (
     TowerParts,
     TwoTowers,
     crop_extreme,
-    resolve_device,
 )
 
 __all__ = ["load_huggingface"]
@@ -84,7 +84,7 @@ def load_huggingface(
         UnavailableError: It needs the network, a device or a package that is not here.
     """
     name = f"hf:{repository}"
-    target = resolve_device(device)
+    target = checked_device(device)
     _require_transformers()
     folder = _folder(repository, name)
     loaded = _load(folder, name)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from neuronym.devices import checked_device
 from neuronym.errors import NeuronymError, UnavailableError, UnreadableError
 from neuronym.files import fingerprint
 from neuronym.vision_text.hub import one_line
@@ -24,7 +25,6 @@ from neuronym.vision_text.towers import (
     TowerParts,
     TwoTowers,
     crop_extreme,
-    resolve_device,
 )
 
 __all__ = ["load_open_clip"]
@@ -55,7 +55,7 @@ def load_open_clip(
         UnavailableError: It needs the network, a device or a package that is not here.
     """
     name = f"open_clip:{source}"
-    target = resolve_device(device)
+    target = checked_device(device)
     _require_open_clip()
     found = resolve(source, name)
     model, tokenizer = _build(found, name)

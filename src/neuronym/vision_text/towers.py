@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from neuronym.errors import InputError, UnavailableError, UnreadableError
+from neuronym.errors import InputError, UnreadableError
 
-__all__ = ["TowerParts", "TwoTowers", "crop_extreme", "resolve_device"]
+__all__ = ["TowerParts", "TwoTowers", "crop_extreme"]
 
 FloatArray = npt.NDArray[np.float32]
 Inputs = Mapping[str, Tensor]
@@ -189,29 +189,6 @@ class TwoTowers:
         if not (np.isfinite(image).all() and np.isfinite(text).all()):
             raise UnreadableError(f"{self._name} gives numbers that are not finite")
         return int(image.shape[1])
-
-
-def resolve_device(device: str | torch.device) -> torch.device:
-    """Return ``device`` as a :class:`torch.device` that exists on this machine.
-
-    Raises:
-        InputError: torch knows no such device.
-        UnavailableError: torch knows it, and it is not here.
-    """
-    try:
-        found = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise InputError(
-            f"unknown device {device!r}; use 'cpu', 'cuda', 'cuda:0' or 'mps'"
-        ) from error
-    here = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available() and (found.index or 0) < torch.cuda.device_count(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not here.get(found.type, True):
-        raise UnavailableError(f"device {str(device)!r} is not on this machine; use 'cpu'")
-    return found
 
 
 def crop_extreme(image: Image.Image) -> Image.Image:

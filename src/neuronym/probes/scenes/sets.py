@@ -27,9 +27,10 @@ from neuronym.probes.scenes.sampling import (
     table,
 )
 
-__all__ = ["DEFAULT_SCENES", "SceneSet", "render_many"]
+__all__ = ["DEFAULT_SCENES", "DEFAULT_TASK", "SceneSet", "render_many"]
 
 DEFAULT_SCENES = 2000
+DEFAULT_TASK = "shape"
 VERSION = 1
 """Raised whenever the same seed draws other pixels, so that caches notice."""
 
@@ -49,7 +50,7 @@ class SceneSet:
         *,
         seed: int = 0,
         size: int = 128,
-        task: Task = "shape",
+        task: Task = DEFAULT_TASK,
         exclude: Exclude | None = None,
         choices: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
@@ -88,8 +89,9 @@ class SceneSet:
 
     @property
     def name(self) -> str:
-        """``"scenes:N:SEED"``."""
-        return f"scenes:{len(self)}:{self.seed}"
+        """``"scenes:N:SEED"``, and ``":TASK"`` where the label is not the shape."""
+        labels = "" if self.task == (DEFAULT_TASK,) else f":{'+'.join(self.task)}"
+        return f"scenes:{len(self)}:{self.seed}{labels}"
 
     @cached_property
     def ids(self) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
+from neuronym.devices import checked_device
 from neuronym.errors import InputError, MissingError, UnavailableError, UnreadableError
 from neuronym.files import fingerprint
 from neuronym.vision_text.cache import ArrayCache
@@ -21,7 +22,6 @@ from neuronym.vision_text.pocket.arrays import SHIPPED, ImageArrays, TextArrays,
 from neuronym.vision_text.pocket.minilm import MINILM_DIM, MiniLM
 from neuronym.vision_text.pocket.space import Mixture, image_embeddings, text_embeddings
 from neuronym.vision_text.pocket.tower import TINY_PIXELS, ImageTower
-from neuronym.vision_text.towers import resolve_device
 
 __all__ = ["DEFAULT_VARIANT", "PocketModel", "PocketOptions", "load_pocket"]
 
@@ -194,7 +194,7 @@ def load_pocket(
     if batch_size < 1:
         raise InputError(f"batch_size must be at least 1, not {batch_size}")
     efficientnet_input_size(variant)
-    where = resolve_device(device)
+    where = checked_device(device)
     try:
         model = PocketModel(variant, device=where, batch_size=batch_size, options=chosen)
     except MissingError as error:
