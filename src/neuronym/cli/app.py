@@ -13,7 +13,9 @@ from neuronym._version import __version__
 from neuronym.cli.demo import demo
 from neuronym.cli.dissect import dissect
 from neuronym.cli.explain import explain
+from neuronym.cli.export import export
 from neuronym.cli.fit_pocket import fit_pocket
+from neuronym.cli.head import head
 from neuronym.cli.report import report
 from neuronym.cli.train import train
 from neuronym.errors import NeuronymError, nearest
@@ -35,7 +37,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (demo, train, dissect, explain, report):
+for command in (demo, train, head, dissect, explain, report, export):
     app.command()(command)
 app.command("fit-pocket")(fit_pocket)
 
