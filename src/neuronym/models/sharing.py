@@ -9,9 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
+from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, snapshot_download
 from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import yaml_dump
 from torch import Tensor, nn
 
 from neuronym.errors import InputError, MissingError, NeuronymError, UnavailableError
@@ -187,9 +186,9 @@ class HubModel(nn.Module, ModelHubMixin, library_name="neuronym"):
 
     def generate_model_card(self, *, repository: str | None = None) -> ModelCard:
         """Return the card: what the model is, its metrics, configuration, and how to load it."""
-        header = yaml_dump(card_metadata(self.config, self.metrics))
+        header = ModelCardData(**card_metadata(self.config, self.metrics)).to_yaml()
         body = card_text(self.config, self.metrics, repository=repository or "FOLDER")
-        return ModelCard(f"---\n{header}---\n\n{body}")
+        return ModelCard(f"---\n{header}\n---\n\n{body}")
 
 
 def load_hf(name: str, options: LoadOptions) -> LoadedModel:
