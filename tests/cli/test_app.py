@@ -26,7 +26,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"neuronym {__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "dissect", "explain", "report", "fit-pocket"])
+@pytest.mark.parametrize(
+    "command",
+    ["demo", "train", "head", "dissect", "explain", "report", "export", "fit-pocket"],
+)
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     assert command in capsys.readouterr().out

@@ -135,11 +135,10 @@ def test_a_repository_loads_as_model_and_by_spec(
 ) -> None:
     asked = []
 
-    def snapshot(name: str, **arguments: Any) -> str:
+    def snapshot(name: str, **arguments: Any) -> Path:
         asked.append((name, arguments.get("revision")))
-        return str(folder)
+        return folder
 
-    monkeypatch.setattr("neuronym.vision_text.hub.snapshot", snapshot)
     monkeypatch.setattr("neuronym.models.sharing.snapshot_download", snapshot)
     monkeypatch.setattr("neuronym.models.sharing.snapshot", snapshot)
     loaded = load("hf:ada/engine", num_classes=3)

@@ -125,7 +125,7 @@ def test_the_backbone_is_frozen_and_the_given_model_untouched(tmp_path: Path) ->
     images = torch.stack([given.transform(Blobs(20).image(index)) for index in range(20)])
     with torch.no_grad():
         own = torch.flatten(given.module.pool(given.module.features(images)), 1)
-    np.testing.assert_allclose(features.values, own.numpy(), atol=1e-5)
+    np.testing.assert_allclose(features.values, own.numpy(), rtol=1e-3, atol=1e-3)
     for name, value in given.module.state_dict().items():
         assert torch.equal(value, before[name])
 
@@ -312,8 +312,8 @@ def test_bad_backbones_and_data_are_refused(tmp_path: Path) -> None:
     refuse("is for a SPEC", given, settings=replace(SMALL, input_size=(3, 32, 32)))
     foreign = replace(given, transform=lambda image: torch.zeros(3, 16, 16), fingerprint="")
     refuse("its own transform", foreign)
-    other = replace(given, spec="timm:resnet18")
-    refuse("is not what its SPEC 'timm:resnet18' makes: tensor", other)
+    refuse("cannot be made again from its SPEC", replace(given, spec="timm:resnet18"))
+    refuse("SPEC 'timm:resnet34' makes: tensor", replace(reusable(), spec="timm:resnet34"))
 
 
 def test_features_must_be_finite(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ class _Work:
             "features": head.features,
         }
         self.done, self.total = 0, passes * len(self.wanted)
-        self.device = next(model.parameters()).device
+        self.device = next((each.device for each in model.parameters()), torch.device("cpu"))
 
     def gather(self, *, mirrored: bool) -> tuple[FloatArray, Indices, tuple[Skipped, ...]]:
         """Return features, places in the probe set, and broken images, in the probe's order."""
