@@ -20,9 +20,9 @@ from neuronym.models import HeadConfig, HeadedModel, LoadedModel, Preprocessing,
 from neuronym.models.export import EXTRA, export, export_details
 
 NETWORKS = {
-    "timm:resnet18": (8, (3, 64, 64)),
-    "timm:deit_tiny_patch16_224": (24, (3, 224, 224)),
-    "timm:convnext_atto": (8, (3, 64, 64)),
+    "timm:test_resnet": (8, (3, 64, 64)),
+    "timm:test_vit": (24, (3, 160, 160)),
+    "timm:test_convnext": (8, (3, 64, 64)),
 }
 
 

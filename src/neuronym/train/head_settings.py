@@ -61,7 +61,7 @@ class HeadSettings:
     weight_decay: float = 0.05
     dropout: float = 0.2
     label_smoothing: float = 0.0
-    kl_weight: float = 1e-3
+    kl_weight: float = 1e-2
     temperature: float = 0.67
     scale: float = 1.0
     settle: float = 0.0
