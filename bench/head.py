@@ -46,9 +46,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "linear": {"activation": "linear", "competitors": None},
 }
 GRID: dict[str, list[Any]] = {
-    "learning_rate": [5e-4, 1e-3, 2e-3],
+    "learning_rate": [3e-4, 1e-3],
     "dropout": [0.2, 0.5],
-    "weight_decay": [0.05, 0.2],
 }
 
 
@@ -63,6 +62,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--mirror", action="store_true", help="learn from mirrored images too")
+    parser.add_argument("--precision", default="bfloat16", help="of the training")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tune", action="store_true", help="run the grid, the same for each kind")
     return parser.parse_args()
@@ -73,7 +73,9 @@ class Data:
 
     def __init__(self, asked: argparse.Namespace) -> None:
         size = (3, asked.side, asked.side)
-        self.base = HeadSettings(input_size=size, epochs=asked.epochs, mirror=asked.mirror)
+        self.base = HeadSettings(
+            input_size=size, epochs=asked.epochs, mirror=asked.mirror, precision=asked.precision
+        )
         self.source: Backbone = open_backbone(asked.backbone, self.base)
         self.options = HeadOptions(features=asked.out / "features", feature_progress=said())
         images = probes.load(asked.train)

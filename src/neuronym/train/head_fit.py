@@ -21,6 +21,7 @@ from neuronym.train.features import Features, FloatArray
 from neuronym.train.head_settings import HeadSettings
 from neuronym.train.measure import Evaluation
 from neuronym.train.optim import parameter_groups, rate_at
+from neuronym.train.settings import PRECISIONS
 
 __all__ = ["HeadFit", "HeadProgress", "fit_head", "measure_head"]
 
@@ -128,7 +129,11 @@ class _Fit:
         _initialise(self.head, settings)
         self.moments = _moments(training.values, self.device)
         groups = parameter_groups(self.head, settings.weight_decay)
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate)
+        self.optimizer = _adamw(groups, settings.learning_rate)
+        self.precision = PRECISIONS[settings.precision]
+        self.scaler = torch.amp.GradScaler(
+            self.device.type, enabled=self.precision is torch.float16
+        )
         self.batch = min(settings.batch_size, len(training))
         self.epoch_steps = len(training) // self.batch
         self.epochs = settings.epochs or max(_EPOCHS, -(-_STEPS // self.epoch_steps))
@@ -206,8 +211,12 @@ class _Fit:
         settings = self.settings
         labels = self.labels[torch.from_numpy(rows)].to(self.device)
         wanted = settings.kl_weight > 0 and settings.activation == "lwta"
-        with trace(self.head) if wanted else contextlib.nullcontext() as record:
-            logits = self.head(self._inputs(rows))
+        enabled = self.precision is not None
+        with (
+            trace(self.head) if wanted else contextlib.nullcontext() as record,
+            torch.autocast(self.device.type, dtype=self.precision, enabled=enabled),
+        ):
+            logits = self.head(self._inputs(rows)).float()
         loss = functional.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
         parts = {"cross_entropy": float(loss.detach())}
         if record is not None:
@@ -221,9 +230,18 @@ class _Fit:
                 "lower learning_rate or scale"
             )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         return parts
+
+
+def _adamw(groups: list[dict[str, object]], rate: float) -> torch.optim.Optimizer:
+    """Return AdamW in one pass over the weights, where this torch has that for their device."""
+    try:
+        return torch.optim.AdamW(groups, lr=rate, fused=True)
+    except RuntimeError:
+        return torch.optim.AdamW(groups, lr=rate)
 
 
 def _initialise(head: nn.Sequential, settings: HeadSettings) -> None:
