@@ -46,7 +46,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "linear": {"activation": "linear", "competitors": None},
 }
 GRID: dict[str, list[Any]] = {
-    "learning_rate": [3e-4, 1e-3],
+    "learning_rate": [3e-4, 1e-3, 3e-3],
     "dropout": [0.2, 0.5],
 }
 
