@@ -27,7 +27,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["demo", "train", "dissect", "explain", "report", "bench", "fit-pocket"]
+    "command",
+    ["demo", "train", "head", "dissect", "explain", "report", "export", "bench", "fit-pocket"],
 )
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0

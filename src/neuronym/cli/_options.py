@@ -13,8 +13,8 @@ Model = Annotated[
     str,
     typer.Option(
         "--model",
-        help="timm:NAME, torchvision:NAME, pocket:efficientnet_lite0, a trained folder, or "
-        "module.path:factory.",
+        help="timm:NAME, torchvision:NAME, pocket:efficientnet_lite0, hf:OWNER/NAME, a trained "
+        "folder, or module.path:factory.",
     ),
 ]
 Images = Annotated[

@@ -14,7 +14,9 @@ from neuronym.cli.bench import bench
 from neuronym.cli.demo import demo
 from neuronym.cli.dissect import dissect
 from neuronym.cli.explain import explain
+from neuronym.cli.export import export
 from neuronym.cli.fit_pocket import fit_pocket
+from neuronym.cli.head import head
 from neuronym.cli.report import report
 from neuronym.cli.train import train
 from neuronym.errors import NeuronymError, nearest
@@ -37,7 +39,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (demo, train, dissect, explain, report, bench):
+for command in (demo, train, head, dissect, explain, report, export, bench):
     app.command()(command)
 app.command("fit-pocket")(fit_pocket)
 

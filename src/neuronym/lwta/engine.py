@@ -42,13 +42,14 @@ def run(z: Tensor, rule: Rule) -> Outcome:
     """Let the units of ``z`` compete by ``rule`` (already checked).
 
     Fused kernels serve float32 on the CPU; half precision there is computed in float32.
-    ``torch.compile``, ``torch.jit.trace`` and function transforms see the formula in plain
-    operations; everything else runs plain operations that keep only activations, winners and key
-    for the backward pass.
+    ``torch.compile``, ``torch.export`` (also on its way to ONNX), ``torch.jit.trace`` and function
+    transforms see plain operations: the formula where winners are drawn, a comparison and a choice
+    where the largest wins. Everything else runs plain operations that keep only activations,
+    winners and key for the backward pass.
     """
     captured = torch.compiler.is_compiling() or bool(torch._C._get_tracing_state())
     if captured or torch._C._are_functorch_transforms_active():
-        return plain.literal(z, rule)
+        return plain.forward(z, rule) if rule.key is None else plain.literal(z, rule)
     if isinstance(rule.key, Tensor):
         rule = replace(rule, key=int(rule.key))
     if z.dtype in (torch.bfloat16, torch.float16) and z.device.type == "cpu":

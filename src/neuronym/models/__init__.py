@@ -2,11 +2,14 @@
 
 from neuronym.models.base import LoadedModel, LoadOptions, model_fingerprint
 from neuronym.models.folder import ModelConfig, load_folder, read_config, save_folder
+from neuronym.models.head import HeadConfig, HeadedModel
 from neuronym.models.load import LOADERS, load
 from neuronym.models.preprocessing import Preprocessing
 
 __all__ = [
     "LOADERS",
+    "HeadConfig",
+    "HeadedModel",
     "LoadOptions",
     "LoadedModel",
     "ModelConfig",

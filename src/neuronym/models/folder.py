@@ -19,6 +19,7 @@ from neuronym.errors import DivisibilityError, InputError, UnreadableError
 from neuronym.files import atomic_path, existing, read_json, write_json
 from neuronym.lwta import ConversionReport, convert, lwta_modules
 from neuronym.models.base import LoadedModel
+from neuronym.models.head import HeadConfig, HeadedModel, make_head
 from neuronym.models.preprocessing import Preprocessing
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "WEIGHTS",
     "ModelConfig",
     "build",
+    "config_from_dict",
     "load_folder",
     "read_config",
     "read_weights",
@@ -74,6 +76,7 @@ class ModelConfig:
     preprocessing: Preprocessing
     skip: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    head: HeadConfig | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``config.json``."""
@@ -88,17 +91,19 @@ class ModelConfig:
             "converted": list(self.converted),
             "skip": list(self.skip),
             "preprocessing": self.preprocessing.to_dict(),
+            **({} if self.head is None else {"head": self.head.to_dict()}),
             **self.details,
         }
 
     @property
     def tag(self) -> dict[str, str]:
         """What the weight file repeats, so that a mix-up is seen."""
-        return {
+        tag = {
             "model": self.model,
             "num_classes": str(self.num_classes),
             "competitors": str(self.competitors),
         }
+        return tag if self.head is None else tag | {"head": self.head.activation}
 
 
 def read_config(folder: str | Path) -> ModelConfig:
@@ -114,18 +119,27 @@ def read_config(folder: str | Path) -> ModelConfig:
         unfinished = (folder / "checkpoints").is_dir()
         reason = "its training has not finished; resume it" if unfinished else f"it has no {CONFIG}"
         raise UnreadableError(f"{str(folder)!r} is not a model folder made by train: {reason}")
-    raw = read_json(path, what="model configuration")
+    return config_from_dict(read_json(path, what="model configuration"), where=str(path))
+
+
+def config_from_dict(raw: Any, *, where: str) -> ModelConfig:
+    """Build from what :meth:`ModelConfig.to_dict` gave; ``where`` names it in messages.
+
+    Raises:
+        UnreadableError: It is no such configuration, lacks a field, or is newer.
+    """
     if not isinstance(raw, dict) or raw.get("kind") != KIND:
-        raise UnreadableError(f"{str(path)!r} is not the configuration of a neuronym model")
+        raise UnreadableError(f"{where!r} is not the configuration of a neuronym model")
     if raw.get("schema", 0) > SCHEMA:
         raise UnreadableError(
-            f"{str(path)!r} has schema {raw['schema']}; this version reads up to {SCHEMA}: "
+            f"{where!r} has schema {raw['schema']}; this version reads up to {SCHEMA}: "
             "update neuronym"
         )
     for name in _FIELDS:
         if name not in raw:
-            raise UnreadableError(f"{str(path)!r} lacks the field {name!r}")
-    names = raw["class_names"]
+            raise UnreadableError(f"{where!r} lacks the field {name!r}")
+    names, head = raw["class_names"], raw.get("head")
+    known = (*_FIELDS, "kind", "schema", "head")
     try:
         return ModelConfig(
             model=str(raw["model"]),
@@ -136,12 +150,11 @@ def read_config(folder: str | Path) -> ModelConfig:
             converted=tuple(str(name) for name in raw["converted"]),
             preprocessing=Preprocessing.from_dict(raw["preprocessing"]),
             skip=tuple(str(name) for name in raw["skip"]),
-            details={
-                key: value for key, value in raw.items() if key not in (*_FIELDS, "kind", "schema")
-            },
+            details={key: value for key, value in raw.items() if key not in known},
+            head=None if head is None else HeadConfig.from_dict(head),
         )
     except (TypeError, ValueError) as error:
-        raise UnreadableError(f"{str(path)!r}: {error}") from error
+        raise UnreadableError(f"{where!r}: {error}") from error
 
 
 def write_weights(path: Path, state: Mapping[str, Tensor], config: ModelConfig) -> None:
@@ -176,14 +189,7 @@ def build(config: ModelConfig) -> nn.Module:
     Raises:
         UnreadableError: The architecture gives other LWTA sites than the configuration names.
     """
-    from neuronym.models.load import load  # the table of loaders names this module too
-
-    size = config.preprocessing.input_size
-    module = load(
-        config.model, num_classes=config.num_classes, pretrained=False, input_size=size
-    ).module
-    if config.competitors is not None and not lwta_modules(module):
-        module, _ = compete(module, config.competitors, size, skip=config.skip)
+    module = _plain(config) if config.head is None else _headed(config, config.head)
     found = tuple(lwta_modules(module))
     if sorted(found) != sorted(config.converted):
         differ = sorted(set(found) ^ set(config.converted))
@@ -192,6 +198,31 @@ def build(config: ModelConfig) -> nn.Module:
             f"{', '.join(differ[:3])}"
         )
     return module.eval()
+
+
+def _plain(config: ModelConfig) -> nn.Module:
+    from neuronym.models.load import load  # the table of loaders names this module too
+
+    size = config.preprocessing.input_size
+    module = load(
+        config.model, num_classes=config.num_classes, pretrained=False, input_size=size
+    ).module
+    if config.competitors is not None and not lwta_modules(module):
+        module, _ = compete(module, config.competitors, size, skip=config.skip)
+    return module
+
+
+def _headed(config: ModelConfig, head: HeadConfig) -> nn.Module:
+    """Make the backbone (its classifier is cut off, or stays as it was), and put the head on."""
+    from neuronym.models.load import load
+
+    if head.backbone is not None:
+        backbone = build(config_from_dict(head.backbone, where=f"{CONFIG}, head.backbone"))
+    else:
+        size = config.preprocessing.input_size
+        backbone = load(config.model, pretrained=False, input_size=size).module
+    fresh = make_head(head, config.num_classes, config.competitors)
+    return HeadedModel(backbone, fresh, head)
 
 
 def compete(

@@ -16,12 +16,23 @@ from neuronym.models.pocket import load_pocket
 
 __all__ = ["LOADERS", "load"]
 
+
+def _load_hf(name: str, options: LoadOptions) -> LoadedModel:
+    from neuronym.models.sharing import load_hf  # its import takes a moment, and few need it
+
+    return load_hf(name, options)
+
+
 LOADERS: dict[str, Callable[[str, LoadOptions], LoadedModel]] = {
     "timm": load_timm,
     "torchvision": load_torchvision,
     "pocket": load_pocket,
+    "hf": _load_hf,
 }
-_FORMS = "timm:NAME, torchvision:NAME, pocket:NAME, a folder made by train, module.path:factory"
+_FORMS = (
+    "timm:NAME, torchvision:NAME, pocket:NAME, hf:OWNER/NAME, a folder made by train, "
+    "module.path:factory"
+)
 
 
 def load(
@@ -35,8 +46,9 @@ def load(
     """Load a model by its SPEC.
 
     Args:
-        spec: ``timm:NAME``, ``torchvision:NAME``, ``pocket:NAME``, a folder made by ``train``, or
-            ``module.path:factory`` (see :mod:`neuronym.models.factory`).
+        spec: ``timm:NAME``, ``torchvision:NAME``, ``pocket:NAME``, ``hf:OWNER/NAME`` (a model
+            folder on the hub), a folder made by ``train``, or ``module.path:factory`` (see
+            :mod:`neuronym.models.factory`).
         num_classes: Outputs of a fresh head; ``None`` keeps the model's own.
         pretrained: Whether published weights are loaded (timm, torchvision and pocket).
         input_size: (C, H, W) in place of the model's own.
