@@ -6,7 +6,7 @@
 The last 5,000 training images validate and choose the epoch. Every run has its own folder below
 ``--out`` and goes on from its last checkpoint when the command is repeated. With ``--test`` the
 finished runs are measured on the test images, and the table is written to
-``bench/results/cifar-DEVICE-torch-VERSION.json``.
+``bench/results/PRESET-DEVICE-torch-VERSION.json``.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--competitors", type=int, nargs="*", default=[8])
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
-    parser.add_argument("--epochs", type=int, default=PRESETS["cifar10"].epochs)
+    parser.add_argument("--preset", default="cifar10", choices=["cifar10", "cifar10-inverted"])
+    parser.add_argument("--epochs", type=int)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-dense", action="store_true", help="leave the dense twins out")
     parser.add_argument(
@@ -59,7 +60,9 @@ def runs(asked: argparse.Namespace) -> Iterator[tuple[str, TrainSettings]]:
         name, _, text = pair.partition("=")
         changes[name] = json.loads(text)
     for seed in asked.seeds:
-        base = replace(PRESETS["cifar10"], epochs=asked.epochs, seed=seed, **changes)
+        base = replace(PRESETS[asked.preset], seed=seed, **changes)
+        if asked.epochs is not None:
+            base = replace(base, epochs=asked.epochs)
         for count in asked.competitors:
             yield f"U{count}-seed{seed}", replace(base, competitors=count)
         if not asked.no_dense:
@@ -137,8 +140,9 @@ def epoch_seconds(history: tuple[dict[str, Any], ...]) -> float | None:
 
 def write_table(rows: list[dict[str, Any]], asked: argparse.Namespace) -> None:
     device = platform.machine() + f"-{asked.threads}-threads"
-    path = RESULTS / f"cifar-{device}-torch-{torch.__version__.split('+')[0]}.json"
-    write_json(path, {"settings": PRESETS["cifar10"].to_dict(), "changes": asked.set, "runs": rows})
+    path = RESULTS / f"{asked.preset}-{device}-torch-{torch.__version__.split('+')[0]}.json"
+    settings = PRESETS[asked.preset].to_dict()
+    write_json(path, {"settings": settings, "changes": asked.set, "runs": rows})
     print(path)
 
 

@@ -12,7 +12,7 @@ from neuronym.models import load
 from neuronym.models.folder import compete
 from neuronym.models.small import PlainNet, scale_norms
 
-NETS = {"cifar_resnet": 7, "scene_net": 3, "mlp": 1}
+NETS = {"cifar_resnet": 7, "cifar_inverted": 6, "scene_net": 3, "mlp": 1}
 
 
 @pytest.mark.parametrize("name", sorted(NETS))

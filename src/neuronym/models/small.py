@@ -19,8 +19,11 @@ __all__ = [
     "CIFAR_MEAN",
     "CIFAR_STD",
     "MLP",
+    "InvertedBlock",
+    "InvertedResNet",
     "PlainNet",
     "ResNet",
+    "cifar_inverted",
     "cifar_resnet",
     "mlp",
     "scale_norms",
@@ -112,6 +115,92 @@ class ResNet(nn.Module):
         return out
 
 
+class InvertedBlock(nn.Module):
+    """A 3 × 3 convolution, then a wide hidden layer of 1 × 1 convolutions, added to the input.
+
+    The one activation stands in the wide layer, as in a transformer's MLP: what one unit of U passes
+    there is projected back before it meets the residual stream, which is never masked itself.
+    """
+
+    def __init__(self, channels: int, *, expansion: int, gain: float) -> None:
+        super().__init__()
+        hidden = expansion * channels
+        self.conv = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+        self.expand = nn.Conv2d(channels, hidden, 1, bias=False)
+        self.expand_norm = nn.BatchNorm2d(hidden)
+        self.act = nn.ReLU()
+        self.project = nn.Conv2d(hidden, channels, 1, bias=False)
+        self.project_norm = nn.BatchNorm2d(channels)
+        nn.init.constant_(self.expand_norm.weight, gain)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, channels, H, W) → the same."""
+        hidden = self.act(self.expand_norm(self.expand(self.norm(self.conv(x)))))
+        out: Tensor = x + self.project_norm(self.project(hidden))
+        return out
+
+
+class InvertedResNet(nn.Module):
+    """A patch stem, stages of :class:`InvertedBlock` at halved resolution, pool, linear.
+
+    Behind the last activation there is nothing that is not affine, so that contributions of its
+    units are exact.
+
+    Attributes:
+        input_size: (C, H, W).
+        mean, std: Per channel, for the preprocessing.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        input_size: tuple[int, int, int],
+        *,
+        widths: Sequence[int],
+        blocks: int,
+        expansion: int,
+        gain: float,
+    ) -> None:
+        """Build the network.
+
+        Args:
+            num_classes: Outputs.
+            input_size: (C, H, W).
+            widths: Channels of the residual stream in each stage.
+            blocks: Blocks per stage.
+            expansion: Hidden channels of a block for each of the stream.
+            gain: First scale of the normalisation before each activation
+                (see :func:`scale_norms`).
+        """
+        super().__init__()
+        self.input_size = checked_input_size(input_size)
+        self.stem = nn.Conv2d(self.input_size[0], widths[0], 4, 2, 1, bias=False)
+        self.norm = nn.BatchNorm2d(widths[0])
+        stages: list[nn.Module] = []
+        channels = widths[0]
+        for number, width in enumerate(widths):
+            stage = nn.Sequential()
+            if number:
+                stage.add_module("reduce", nn.Conv2d(channels, width, 2, 2, bias=False))
+                stage.add_module("norm", nn.BatchNorm2d(width))
+            for block in range(blocks):
+                made = InvertedBlock(width, expansion=expansion, gain=gain)
+                stage.add_module(f"block{block}", made)
+            stages.append(stage)
+            channels = width
+        self.stages = nn.Sequential(*stages)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.head_norm = nn.BatchNorm1d(channels)
+        self.head = nn.Linear(channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) → (N, classes) logits."""
+        features = self.pool(self.stages(self.norm(self.stem(x))))
+        out: Tensor = self.head(self.head_norm(torch.flatten(features, 1)))
+        return out
+
+
 class PlainNet(nn.Module):
     """Convolutions with batch normalisation and an activation each, then pool and linear.
 
@@ -192,6 +281,20 @@ def cifar_resnet(
     """
     net = ResNet(num_classes, input_size, widths=(48, 96, 192), blocks=1, stem=2)
     scale_norms(net, gain)
+    return _described(net, CIFAR_MEAN, CIFAR_STD)
+
+
+def cifar_inverted(
+    num_classes: int = 10, input_size: tuple[int, int, int] = (3, 32, 32), *, gain: float = 6.0
+) -> InvertedResNet:
+    """Return a residual network of 0.8 million parameters whose hidden layers alone compete.
+
+    A 4 × 4 stem of stride 2, then three stages of 32, 64 and 128 channels with two blocks each,
+    whose hidden layers are four times as wide.
+    """
+    net = InvertedResNet(
+        num_classes, input_size, widths=(32, 64, 128), blocks=2, expansion=4, gain=gain
+    )
     return _described(net, CIFAR_MEAN, CIFAR_STD)
 
 

@@ -12,7 +12,15 @@ from dataclasses import replace
 from neuronym.errors import unknown
 from neuronym.train.settings import TrainSettings
 
-__all__ = ["CIFAR10", "PRESETS", "RECIPES", "SCENES", "SCENES_TASK", "preset_of"]
+__all__ = [
+    "CIFAR10",
+    "CIFAR10_INVERTED",
+    "PRESETS",
+    "RECIPES",
+    "SCENES",
+    "SCENES_TASK",
+    "preset_of",
+]
 
 SCENES_TASK = ("colour", "background")
 """The label of a scene: 11 colours × 9 backgrounds = 99 classes such as "red brick"."""
@@ -45,6 +53,9 @@ CIFAR10 = TrainSettings(
     settle=0.1,
     precision="bfloat16",
 )
+
+CIFAR10_INVERTED = replace(CIFAR10, model="neuronym.models.small:cifar_inverted")
+"""The same for a network whose residual stream is never masked; see ``docs/training.md``."""
 
 DEIT = TrainSettings(
     model="timm:deit_tiny_patch16_224",
@@ -107,7 +118,12 @@ RECIPES: dict[str, TrainSettings] = {
 }
 """The recipes of the literature; ``.twin()`` (``--dense``) gives the published dense network."""
 
-PRESETS: dict[str, TrainSettings] = {"scenes": SCENES, "cifar10": CIFAR10, **RECIPES}
+PRESETS: dict[str, TrainSettings] = {
+    "scenes": SCENES,
+    "cifar10": CIFAR10,
+    "cifar10-inverted": CIFAR10_INVERTED,
+    **RECIPES,
+}
 
 
 def preset_of(name: str, *, batch_size: int | None = None) -> TrainSettings:
