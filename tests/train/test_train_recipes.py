@@ -31,7 +31,7 @@ def test_the_recipes_are_those_that_were_asked_for() -> None:
     deit = [f"deit-{size}-u{u}" for size in ("tiny", "small") for u in (2, 8, 12, 16, 24)]
     resnet = [f"resnet{depth}-u{u}" for depth in (18, 50) for u in (2, 4, 8)]
     assert list(RECIPES) == deit + resnet
-    assert list(PRESETS) == ["scenes", "cifar10", *deit, *resnet]
+    assert list(PRESETS) == ["scenes", "cifar10", "cifar10-inverted", *deit, *resnet]
     small = PRESETS["deit-small-u12"]
     assert (small.model, small.competitors) == ("timm:deit_small_patch16_224", 12)
     assert (small.epochs, small.warmup * small.epochs) == (300, 5)

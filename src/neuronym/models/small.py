@@ -118,8 +118,8 @@ class ResNet(nn.Module):
 class InvertedBlock(nn.Module):
     """A 3 × 3 convolution, then a wide hidden layer of 1 × 1 convolutions, added to the input.
 
-    The one activation stands in the wide layer, as in a transformer's MLP: what one unit of U passes
-    there is projected back before it meets the residual stream, which is never masked itself.
+    The one activation stands in the wide layer, as in a transformer's MLP: what one unit of U
+    passes there is projected back before it meets the residual stream, which is never masked.
     """
 
     def __init__(self, channels: int, *, expansion: int, gain: float) -> None:
