@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from neuronym._version import __version__
+from neuronym.devices import checked_device
 from neuronym.errors import InputError, NeuronymError, UnreadableError
-from neuronym.files import fingerprint, output_folder, write_json, write_manifest
+from neuronym.files import claim_folder, fingerprint, write_json, write_manifest
 from neuronym.lwta import lwta_modules
 from neuronym.models import (
     HeadConfig,
@@ -179,13 +180,14 @@ def train_head(
     source = open_backbone(backbone, settings)
     config = _config(settings, source, names, {"training": data, "validation": held})
     _check_rebuild(config, source)
-    folder = output_folder(out, kind=KIND, overwrite=overwrite)
+    claim = claim_folder(out, kind=KIND, overwrite=overwrite)
     began = time.perf_counter()
     training = source.features(data, mirrored=settings.mirror, options=options)
     checking = source.features(held, options=options)
     ready = time.perf_counter()
     fit = fit_head(settings, training, checking, classes=len(names), progress=options.progress)
     seconds = {"features": ready - began, "head": time.perf_counter() - ready}
+    folder = claim.clear()
     _write(folder, config, source, fit)
     _check_written(folder, held, checking, fit)
     return _finish(folder, config, fit, (training, checking), (data, held), seconds)
@@ -212,7 +214,7 @@ def open_backbone(backbone: str | LoadedModel, settings: HeadSettings) -> Backbo
     folder = Path(loaded.spec) if Path(loaded.spec).is_dir() else None
     own = None if folder is None else read_config(folder)
     generator = torch.Generator().manual_seed(0)
-    device = torch.device(settings.device)
+    device = checked_device(settings.device)
     module = copy.deepcopy(loaded.module).to(device).to(memory_format=torch.channels_last)
     sample = torch.randn(2, *loaded.input_size, generator=generator).to(device)
     config = _head_config(module, sample, settings, None if own is None else own.to_dict())
