@@ -31,6 +31,7 @@ LADDER = {
     "similarity": 1,
     "vision_text": 1,
     "results": 1,
+    "channels": 0,
     "files": 0,
     "store": 0,
     "errors": -1,
