@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -143,6 +145,50 @@ def test_a_later_competition_breaks_exactness_and_that_is_reported() -> None:
     assert abs(found.completeness_error) > 1e-3
     total = sum(winner.contribution for winner in found.winners)
     assert found.target.logit == pytest.approx(found.baseline + total + found.completeness_error)
+
+
+class Twice(nn.Module):
+    """One competition that is asked twice, with other winners the second time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.act = seeded(7, nn.Linear(3 * SIZE * SIZE, 16)), LWTA(4)
+        self.second, self.head = seeded(8, nn.Linear(16, 16)), seeded(9, nn.Linear(16, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.act(self.second(self.act(self.first(x.flatten(1))))))
+
+
+def test_each_call_of_a_module_has_winners_of_its_own() -> None:
+    model = loaded(Twice())
+    sites = [SiteInfo(name, 16, 1, 4, "winner", 1) for name in ("act", "act#1")]
+    atlas = atlas_of(*sites, fingerprint=model.fingerprint)
+    module, x = model.module, model.transform(picture())[None]
+    z = module.first(x.flatten(1))
+    later = module.second(module.act(z))
+    expected = [(each.view(4, 4).argmax(1) + 4 * torch.arange(4)).tolist() for each in (z, later)]
+    assert expected[0] != expected[1]
+    for site, winners, values in zip(sites, expected, (z, later), strict=True):
+        found = explain(model, picture(), atlas=atlas, site=site.name)
+        assert sorted(winner.unit for winner in found.winners) == winners
+        assert {w.unit: pytest.approx(w.activation) for w in found.winners} == {
+            unit: float(values[0, unit].detach()) for unit in winners
+        }
+
+
+def test_the_pass_without_the_site_is_not_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, traces, real = loaded(Twice()), [], lwta.trace
+
+    @contextlib.contextmanager
+    def noted(module: nn.Module, *, keep: str) -> Iterator[lwta.Trace]:
+        with real(module, keep=keep) as trace:
+            traces.append(trace)
+            yield trace
+
+    monkeypatch.setattr(lwta, "trace", noted)
+    site = SiteInfo("act", 16, 1, 4, "winner", 1)
+    explain(model, picture(), atlas=atlas_of(site, fingerprint=model.fingerprint))
+    assert [len(trace) for trace in traces] == [2]  # the two calls of one pass
 
 
 def test_dense_sites_list_the_units_that_fired() -> None:

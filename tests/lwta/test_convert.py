@@ -226,6 +226,32 @@ def test_a_disputed_dimension_is_refused_and_can_be_given() -> None:
     assert report.replaced[0].channel_dim == 1
 
 
+class Frames(nn.Module):
+    """A film: maps of every frame are stacked, pooled in three dimensions, and spread again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 1)
+        self.stacked, self.pooled, self.spread = nn.ReLU(), nn.ReLU(), nn.ReLU()
+        self.whole, self.biggest = nn.AdaptiveAvgPool3d(1), nn.MaxPool3d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames = torch.stack([functional.hardtanh(self.conv(x)) for _ in range(4)], 1)
+        film = self.stacked(frames).transpose(1, 2)
+        film = self.pooled(functional.avg_pool3d(self.biggest(film), 2))
+        out: Tensor = self.spread(self.whole(film).expand(-1, -1, 2, 3, 4))
+        return out
+
+
+def test_units_are_followed_through_stacks_pools_and_expansions() -> None:
+    _, report = convert(Frames(), 4, example=IMAGE)
+    assert [(site.name, site.channel_dim, site.channels) for site in report.replaced] == [
+        ("stacked", 2, (8,)),
+        ("pooled", 1, (8,)),
+        ("spread", 1, (8,)),
+    ]
+
+
 class Two(nn.Module):
     """One activation for a map (units in dimension 1) and for tokens (units last)."""
 

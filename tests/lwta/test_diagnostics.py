@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from neuronym.activity import Activity
 from neuronym.errors import InputError
 from neuronym.lwta import (
     LWTA,
@@ -21,7 +22,8 @@ from neuronym.lwta import (
     win_counts_of_trace,
     win_entropy,
 )
-from neuronym.lwta.diagnostics import Tally
+from neuronym.lwta.diagnostics import Tally, watch_activity
+from neuronym.lwta.gradual import GradualLWTA
 
 
 def test_win_counts_of_planted_winners() -> None:
@@ -121,11 +123,37 @@ def test_a_diagnosis_of_planted_winners() -> None:
     assert found.kl == layer.kl
 
 
-def test_active_outputs_are_counted_not_assumed() -> None:
+def test_a_winner_is_active_also_where_it_passes_a_zero() -> None:
     x = planted()
     x[0] = 0.0  # the winners of this image pass a zero
-    found = diagnose(nn.Sequential(nn.Identity(), LWTA(4)), [x])
-    assert found.active_fraction == 10 / 48
+    net = nn.Sequential(nn.Identity(), LWTA(4))
+    found = diagnose(net, [x])
+    assert found.active_fraction == 12 / 48
+    with trace(net.eval(), keep="winners") as record, watch_activity(net, ["0", "1"]) as counts:
+        net(x)
+    assert active_fraction(record) == found.active_fraction
+    assert counts == {"0": Activity(10, 48), "1": Activity(12, 48)}  # the first does not compete
+
+
+def test_what_passes_more_than_winners_is_counted_by_its_values() -> None:
+    x = planted() + 1.0
+    mean = LWTA(4, mode="expected")
+    fading = GradualLWTA(nn.ReLU(), 4, share=0.5)
+    found = diagnose(nn.Sequential(mean, fading), [x])
+    assert [layer.active_fraction for layer in found.layers] == [1.0, 1.0]
+    fading.share = 1.0
+    assert diagnose(nn.Sequential(fading), [x]).active_fraction == 12 / 48
+
+
+def test_activity_of_calls_and_of_nothing() -> None:
+    net = Shared()
+    with watch_activity(net, ["act"]) as counts:
+        net(planted())
+        net(planted()[:3])
+    assert counts["act"] == Activity(3 * 9, 12 * 9)  # two blocks, then one
+    assert not net.act._forward_hooks
+    assert not net.act._recorders
+    assert Activity().fraction is None
 
 
 def test_a_diagnosis_of_a_shared_module() -> None:

@@ -296,3 +296,12 @@ def test_noise_is_the_same_for_both_paths() -> None:
     assert int((single != double).sum()) <= 1
     key = int(noise.draw_key(generator(9)))
     assert torch.equal(double, engine.run(z.double(), Rule(8, 1, 1.0, key, kl=False)).winners)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_expectation_of_a_block_with_a_masked_unit(dtype: torch.dtype) -> None:
+    z = torch.tensor([[-torch.inf, 1.0, 2.0, 3.0]], dtype=dtype, requires_grad=True)
+    y = functional.expected(z, 2)
+    assert y[0, :2].tolist() == [0.0, 1.0]
+    (grad,) = torch.autograd.grad(y.sum(), z)
+    assert grad[0, :2].tolist() == [0.0, 1.0]

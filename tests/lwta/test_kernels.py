@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from numba import njit
 from neuronym.errors import UnknownNameError
 from neuronym.lwta import engine, fused, noise, plain, threads
 from neuronym.lwta.kernels import entries, vector
+from neuronym.lwta.kernels import job as slots
 from neuronym.lwta.plain import Rule
 
 SHAPES = [  # (shape, axis): rows, planes, planes too small for vectors, odd sizes
@@ -129,6 +131,39 @@ def test_what_the_kernels_leave_to_plain_operations() -> None:
     assert int((y != 0).sum()) == 4
 
 
+@pytest.mark.parametrize("hidden", [-math.inf, torch.finfo(torch.float32).min])
+@pytest.mark.parametrize("competitors", [2, 3, 5])
+@pytest.mark.parametrize(("shape", "axis"), [((7, 60), 1), ((2, 60, 9, 11), 1)])
+@pytest.mark.parametrize("key", [None, 12345])
+def test_units_that_are_masked_out(
+    shape: tuple[int, ...], axis: int, competitors: int, key: int | None, hidden: float
+) -> None:
+    """Every path gives what it gives for a unit that is merely far below, in float64."""
+    rule = Rule(competitors, axis, 0.67, key, kl=True)
+    z = layouts(shape, competitors)[0]
+    masked = torch.zeros(shape, dtype=torch.bool)
+    masked[:, competitors - 1 :: competitors] = True
+    masked[0] = False
+    grad = torch.randn(shape, generator=torch.Generator().manual_seed(9))
+
+    def run(path: Any, values: torch.Tensor) -> list[torch.Tensor]:
+        leaf = values.clone().requires_grad_()
+        y, winners, kl = path(leaf, rule)
+        loss = (y * grad.to(y.dtype)).sum() + 0.3 * kl
+        return [y.detach(), winners, kl.detach(), *torch.autograd.grad(loss, leaf)]
+
+    expected = run(engine.run, z.double().masked_fill(masked, -1e4))
+    assert not expected[3][masked].any()
+    given = z.masked_fill(masked, hidden)
+    assert fused.supports(given, rule)
+    paths = [(engine.run, given), (engine.run, given.double()), (plain.literal, given)]
+    for path, values in paths:
+        found = run(path, values)
+        assert torch.equal(found[1], expected[1])
+        for one, other in zip((found[0], *found[2:]), (expected[0], *expected[2:]), strict=True):
+            torch.testing.assert_close(one.double(), other.double(), rtol=2e-5, atol=2e-5)
+
+
 def test_the_number_of_threads_changes_nothing() -> None:
     z = torch.randn(64, 48, 20, 20)
     found = []
@@ -154,6 +189,37 @@ def test_several_python_threads_at_once() -> None:
         found = pool.map(lambda key: engine.run(z, Rule(8, 1, 0.67, key % 8, kl=False)), range(32))
     for key, outcome in enumerate(found):
         assert torch.equal(outcome.winners, expected[key % 8])
+
+
+def test_threads_beyond_what_the_work_is_worth_are_sent_away() -> None:
+    torch.set_num_threads(4)
+    z = torch.randn(100, 480)  # 48000 elements: worth three threads, of the four of the team
+    out, winners = torch.zeros_like(z), torch.zeros(100, 60, dtype=torch.uint8)
+    job = fused._job(z, Rule(8, 1, 0.67, None, kl=False))[1]
+    job[slots.OUT], job[slots.WINNERS] = out.data_ptr(), winners.data_ptr()
+    fused.run("rows_forward", job, z.numel())
+    assert (job[slots.THREADS], job[slots.ENTERED]) == (3, 4)
+    assert job[slots.COUNTER] == job[slots.TASKS] + 3  # three found that nothing was left
+    assert torch.equal(out, z.where(out != 0, torch.zeros(())))
+    job[slots.COUNTER], before = 0, out.clone()
+    out.zero_()
+    entries.compile_entry("rows_forward").ctypes(job.ctypes.data)  # a fifth thread comes
+    assert job[slots.COUNTER] == 0
+    assert not out.any()
+    assert before.any()
+
+
+def test_the_teams_threads_live_on() -> None:
+    """A team that shrank would end threads that torch has to start again."""
+    tasks = Path("/proc/self/task")
+    if not tasks.is_dir() or threads._team() is None:
+        pytest.skip("needs Linux and OpenMP")
+    torch.set_num_threads(4)
+    torch.randn(4000, 500).add_(1)
+    before = {path.name for path in tasks.iterdir()}
+    engine.run(torch.randn(40, 480), Rule(8, 1, 0.67, None, kl=False))  # worth two threads
+    torch.randn(4000, 500).add_(1)
+    assert {path.name for path in tasks.iterdir()} >= before
 
 
 def test_without_torchs_team_a_pool_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:

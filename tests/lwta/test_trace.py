@@ -224,3 +224,20 @@ def test_training_moves_q_towards_the_prior() -> None:
         optimiser.step()
         values.append(float(loss.detach()))
     assert values[-1] < 0.02 * values[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("keep", ["kl", "logits"])
+def test_the_divergence_of_a_block_with_a_masked_unit(keep: str, dtype: torch.dtype) -> None:
+    """q = (0, 1) against (1/2, 1/2) is log 2, and a unit that cannot win has no gradient."""
+    net = nn.Sequential(LWTA(2)).eval()
+    z = torch.tensor([[-torch.inf, 1.0, 2.0, 3.0]], dtype=dtype, requires_grad=True)
+    q = torch.tensor([2.0, 3.0], dtype=torch.float64).softmax(0)
+    second = float((q * (q.log() + math.log(2))).sum())
+    with trace(net, keep=keep) as record:
+        net(z)
+    kl = kl_to_uniform(record)
+    assert kl.item() == pytest.approx(math.log(2) + second, rel=1e-5)
+    (grad,) = torch.autograd.grad(kl, z)
+    slope = float(q[0] * (q[0].log() - (q * q.log()).sum()))
+    assert grad[0].tolist() == pytest.approx([0.0, 0.0, slope, -slope], abs=1e-6)

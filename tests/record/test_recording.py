@@ -150,6 +150,18 @@ def test_a_winner_below_zero_is_counted_by_its_mask(network, probes) -> None:
     assert found.active_fraction("best") == 0.5
 
 
+def test_a_winner_that_is_zero_is_active(network, probes) -> None:
+    with torch.no_grad():
+        network.conv.weight.zero_()
+        network.conv.bias.zero_()
+    found = record(network, probes, sites_of(network), transform=to_tensor)
+    assert found.active_fraction("best") == 0.0  # without a mask, the values count
+    found = record(
+        network, probes, sites_of(network), transform=to_tensor, masks=mask_reader(network)
+    )
+    assert (found.active_fraction("conv"), found.active_fraction("best")) == (0.0, 0.5)
+
+
 def test_broken_images_are_skipped_and_listed(network, probes) -> None:
     broken = Broken(probes, {0, 4})
     found = record(network, broken, sites_of(network), transform=to_tensor)

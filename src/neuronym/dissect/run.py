@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -110,15 +111,16 @@ def dissect(
             concepts,
             options=EmbedOptions(folder=caches[1], progress=_noted(options, "concepts")),
         )
+    keywords = resolved_keywords(
+        similarity,
+        options,
+        images=len(recording),
+        words=words,
+        logit_scale=vision_text.logit_scale,
+    )
     naming = Naming(
         similarity=similarity,
-        keywords=resolved_keywords(
-            similarity,
-            options,
-            images=len(recording),
-            words=words,
-            logit_scale=vision_text.logit_scale,
-        ),
+        keywords=keywords,
         concepts=concepts,
         scores=_scores(images, words, device, centred=centred(similarity, options.centre)),
         labels=label_masks(probes, recording.indices, concepts) if similarity == "auroc" else {},
@@ -132,11 +134,9 @@ def dissect(
     facts = provenance(
         target, probes, vision_text, recording=recording, naming=naming, options=options
     )
+    facts |= _facts_of_run(sites, found, seconds)
     if folder is not None and Path(target.spec).is_dir():
         facts["model"]["relative"] = os.path.relpath(target.spec, folder)
-    facts["sites"] = sites if isinstance(sites, str) else ",".join(sites)
-    facts["sites_left_out"] = found.left_out
-    facts["seconds"] = seconds
     atlas = Atlas(_site_infos(recording), tuple(units), shown, facts)
     _prune(caches)
     return atlas if folder is None else atlas.save(folder)
@@ -268,6 +268,17 @@ def _scores(
     pictures = torch.from_numpy(images.vectors).to(device)
     scores = DotProducts(pictures, torch.from_numpy(words).to(device))
     return scores.centred() if centred else scores
+
+
+def _facts_of_run(
+    sites: str | Sequence[str], found: Sites, seconds: dict[str, float]
+) -> dict[str, Any]:
+    """Return what the provenance says of the sites asked for, and of the time it took."""
+    return {
+        "sites": sites if isinstance(sites, str) else ",".join(sites),
+        "sites_left_out": found.left_out,
+        "seconds": seconds,
+    }
 
 
 def _site_infos(recording: Recording) -> tuple[SiteInfo, ...]:

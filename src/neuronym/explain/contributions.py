@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from neuronym.errors import InputError, nearest
 from neuronym.record import evaluation, positions_last
 
-__all__ = ["Contributions", "contributions"]
+__all__ = ["Attribution", "Contributions", "attribution", "baseline", "contributions"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,33 @@ class Contributions:
         return self.target_logits - self.baselines.double() - self.per_unit.sum(-1)
 
 
+@dataclass(frozen=True)
+class Attribution:
+    """The pass whose logit is explained: the site's output and the logit's gradient there.
+
+    Attributes:
+        logits: ``(images, classes)``.
+        targets: ``(images,)`` int64, the class that each row is about.
+        activation: The site's output, in its own layout.
+        gradient: Of the targets' logits, shaped like ``activation``.
+    """
+
+    logits: Tensor
+    targets: Tensor
+    activation: Tensor
+    gradient: Tensor
+
+    def beside(self, baselines: Tensor, *, channel_dim: int) -> Contributions:
+        """Return the contributions, given the logits without the site."""
+        return Contributions(
+            logits=self.logits,
+            targets=self.targets,
+            activations=units_first(self.activation, channel_dim),
+            values=units_first(self.activation * self.gradient, channel_dim),
+            baselines=baselines,
+        )
+
+
 def contributions(
     module: nn.Module,
     inputs: Tensor,
@@ -81,6 +108,20 @@ def contributions(
         InputError: Unknown site or target, a site that is not called, or an output that is not a
             tensor.
     """
+    found = attribution(module, inputs, site=site, targets=targets, call=call)
+    baselines = baseline(module, inputs, site=site, targets=found.targets, call=call)
+    return found.beside(baselines, channel_dim=channel_dim)
+
+
+def attribution(
+    module: nn.Module,
+    inputs: Tensor,
+    *,
+    site: str,
+    targets: Tensor | None = None,
+    call: int = 0,
+) -> Attribution:
+    """Run the first of the two passes of :func:`contributions`; arguments and errors are its."""
     layer = _module(module, site)
     kept: list[Tensor] = []
 
@@ -89,25 +130,29 @@ def contributions(
         kept.append(leaf)
         return leaf.clone()  # an in-place operation may follow; the leaf keeps its value
 
-    with evaluation(module):
-        with torch.enable_grad(), _replace_output(layer, site, call, capture):
-            logits = _logits(module(inputs))
-            if not kept:
-                raise InputError(f"site {site!r} was not called {call + 1} times in a forward pass")
-            chosen = _targets(logits, targets)
-            picked = logits.gather(1, chosen[:, None]).sum()
-            (gradient,) = torch.autograd.grad(picked, kept[0], allow_unused=True)
-        with torch.no_grad(), _replace_output(layer, site, call, torch.zeros_like):
-            baseline = _logits(module(inputs)).gather(1, chosen[:, None])[:, 0]
+    with evaluation(module), torch.enable_grad(), _replace_output(layer, site, call, capture):
+        logits = _logits(module(inputs))
+        if not kept:
+            raise InputError(f"site {site!r} was not called {call + 1} times in a forward pass")
+        chosen = _targets(logits, targets)
+        picked = logits.gather(1, chosen[:, None]).sum()
+        (gradient,) = torch.autograd.grad(picked, kept[0], allow_unused=True)
     activation = kept[0].detach()
     gradient = torch.zeros_like(activation) if gradient is None else gradient
-    return Contributions(
-        logits=logits.detach(),
-        targets=chosen,
-        activations=units_first(activation, channel_dim),
-        values=units_first(activation * gradient, channel_dim),
-        baselines=baseline,
-    )
+    return Attribution(logits.detach(), chosen, activation, gradient)
+
+
+def baseline(
+    module: nn.Module, inputs: Tensor, *, site: str, targets: Tensor, call: int = 0
+) -> Tensor:
+    """Return ``(images,)``, the targets' logits with the site's output set to zero."""
+    layer = _module(module, site)
+    with (
+        evaluation(module),
+        torch.no_grad(),
+        _replace_output(layer, site, call, torch.zeros_like),
+    ):
+        return _logits(module(inputs)).gather(1, targets[:, None])[:, 0]
 
 
 def units_first(output: Tensor, channel_dim: int) -> Tensor:

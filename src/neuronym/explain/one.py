@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from torch import Tensor
 from neuronym import lwta
 from neuronym._version import __version__
 from neuronym.errors import InputError, nearest
-from neuronym.explain.contributions import Contributions, contributions, units_first
+from neuronym.explain.contributions import Contributions, attribution, baseline, units_first
 from neuronym.explain.samples import Samples, draw
 from neuronym.models import LoadedModel
 from neuronym.probes import decode, to_rgb
@@ -135,25 +136,20 @@ def _run(
     targets: Tensor | None,
 ) -> tuple[Contributions, Tensor | None]:
     """Return the contributions and, at a competitive site, the mask (images, units, positions)."""
-    attribute = partial(
-        contributions,
-        model.module,
-        inputs,
-        site=module,
-        channel_dim=info.channel_dim,
-        targets=targets,
-        call=call,
-    )
-    if info.competitors is None:
-        return attribute(), None
-    with lwta.trace(model.module, keep="winners") as trace:
-        found = attribute()
-    records = trace.by_name().get(module, [])
-    if len(records) <= call or records[call].competitors != info.competitors:
-        raise InputError(
-            f"site {info.name!r} does not compete in blocks of {info.competitors} in this model"
-        )
-    return found, units_first(records[call].mask, records[call].channel_dim)
+    competes = info.competitors is not None
+    opened = lwta.trace(model.module, keep="winners") if competes else contextlib.nullcontext()
+    with opened as trace:  # of the pass that is explained, not of the one without the site
+        found = attribution(model.module, inputs, site=module, targets=targets, call=call)
+    mask = None
+    if trace is not None:
+        records = trace.by_name().get(module, [])
+        if len(records) <= call or records[call].competitors != info.competitors:
+            raise InputError(
+                f"site {info.name!r} does not compete in blocks of {info.competitors} in this model"
+            )
+        mask = units_first(records[call].mask, records[call].channel_dim)
+    baselines = baseline(model.module, inputs, site=module, targets=found.targets, call=call)
+    return found.beside(baselines, channel_dim=info.channel_dim), mask
 
 
 def _explanation(

@@ -12,7 +12,6 @@ from torch import nn
 from neuronym.errors import DivisibilityError, InputError, unknown
 from neuronym.lwta.layout import check_competitors, nearest_divisors
 from neuronym.lwta.module import LWTA, lwta_modules
-from neuronym.lwta.producers import CONFLICT
 from neuronym.lwta.report import ConversionReport, KeptModule, ReplacedSite
 from neuronym.lwta.rules import DEFAULT_RULES, Rules, action_for, checked_rules
 from neuronym.lwta.survey import Call, Example, Survey, copied, example_of, survey
@@ -207,8 +206,8 @@ def _told_dimension(name: str, calls: Sequence[Call]) -> int:
     """Return -1 if the units are last in every call, else their common dimension."""
     places = []
     for call in calls:
-        if call.dimension is None or call.dimension == CONFLICT:
-            why = "its producers disagree" if call.dimension == CONFLICT else "no layer tells"
+        if call.dimension is None:
+            why = "its producers disagree" if call.disputed else "no layer tells"
             raise InputError(
                 f"cannot tell which dimension of {name!r} (input of shape {call.shape}) holds the "
                 f"units: {why}; give channel_dims={{{name!r}: ...}} or skip=[{name!r}]"
@@ -236,7 +235,7 @@ def _refuse(name: str, found: Survey, competitors: int, call: tuple[int, int]) -
     shared = 0
     for calls in found.calls.values():
         for each in calls:
-            if each.dimension is not None and each.dimension != CONFLICT:
+            if each.dimension is not None:
                 shared = math.gcd(shared, each.shape[each.dimension])
     fit = [number for number in range(2, shared + 1) if shared % number == 0]
     everywhere = ", ".join(map(str, fit)) or "none"

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from neuronym.activity import Activity
 from neuronym.errors import InputError
 from neuronym.lwta.functional import checked_winners
-from neuronym.lwta.module import lwta_modules
+from neuronym.lwta.module import LWTA, lwta_modules
 from neuronym.lwta.trace import Competition, Trace, trace
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Tally",
     "active_fraction",
     "diagnose",
+    "watch_activity",
     "win_counts",
     "win_counts_of_trace",
     "win_entropy",
@@ -116,14 +117,45 @@ def active_fraction(trace: Trace) -> float:
     """
     if not len(trace):
         raise InputError("the trace is empty: run the model inside `with trace(model)`")
-    active = total = 0
+    counted = Activity()
     for competition in trace:
         mask = competition.mask
-        active += int(mask.sum())
-        total += mask.numel()
-    if not total:
+        counted.add(mask, mask)
+    fraction = counted.fraction
+    if fraction is None:
         raise InputError("the trace holds no positions: the batch was empty")
-    return active / total
+    return fraction
+
+
+@contextlib.contextmanager
+def watch_activity(model: nn.Module, sites: Sequence[str]) -> Iterator[dict[str, Activity]]:
+    """Count the active entries of modules' outputs in the forward passes inside the block.
+
+    An LWTA module is counted by its mask. One that passes more than winners (the expectation of
+    its output, or in part still its dense activation) is counted as a dense site is, by the
+    values that are not zero.
+
+    Args:
+        model: Any module.
+        sites: Names of modules that return one tensor.
+
+    Returns:
+        Site → what was counted, filled while the block runs.
+    """
+    counts = {site: Activity() for site in sites}
+    parts = {site: model.get_submodule(site) for site in counts}
+    competes = any(isinstance(part, LWTA) for part in parts.values())
+    with contextlib.ExitStack() as stack:
+        record = stack.enter_context(trace(model, keep="winners")) if competes else Trace()
+        for name, module in parts.items():
+
+            def count(part: nn.Module, _: Any, y: Tensor, *, site: str = name) -> None:
+                masks = isinstance(part, LWTA) and part.passes_winners
+                counts[site].add(y, record[-1].mask if masks else None)
+                record.clear()  # not to grow with the number of batches
+
+            stack.callback(module.register_forward_hook(count).remove)
+        yield counts
 
 
 @dataclass(frozen=True)
@@ -138,8 +170,8 @@ class LayerDiagnosis:
         dead_units: Units that never won.
         entropy: Entropy of the win rates of each block over ``log U``: 0 where one unit always
             wins, 1 where all win equally often.
-        active_fraction: Share of the module's outputs, over all its calls, that are not zero, as
-            counted.
+        active_fraction: Share of the module's outputs, over all its calls, that are active; see
+            :func:`watch_activity`.
         kl: KL of the winners from the uniform prior, in nats per image.
     """
 
@@ -187,7 +219,7 @@ class Diagnosis:
 
     @property
     def active_fraction(self) -> float:
-        """Share of the layers' outputs that are not zero, each weighed by its size."""
+        """Share of the layers' outputs that are active, each weighed by its size."""
         sizes = [layer.units * layer.decisions for layer in self.layers]
         pairs = zip(self.layers, sizes, strict=True)
         return math.fsum(layer.active_fraction * size for layer, size in pairs) / sum(sizes)
@@ -218,8 +250,7 @@ class Tally:
         self.images = 0
         self._wins: dict[str, Tensor] = {}
         self._kl: dict[str, float] = {}
-        self._active: Counter[str] = Counter()
-        self._outputs: Counter[str] = Counter()
+        self._activity: dict[str, Activity] = {}
 
     @contextlib.contextmanager
     def watch(self, model: nn.Module) -> Iterator[None]:
@@ -228,22 +259,14 @@ class Tally:
         Raises:
             InputError: ``model`` has no LWTA module.
         """
-        handles = []
-        try:
-            for name, part in lwta_modules(model).items():
-
-                def count(_: nn.Module, __: Any, y: Tensor, *, site: str = name) -> None:
-                    self._active[site] += int(torch.count_nonzero(y))
-                    self._outputs[site] += y.numel()
-
-                handles.append(part.register_forward_hook(count))
-            with trace(model, keep=("kl", "winners")) as record:
-                yield
-        finally:
-            for handle in handles:
-                handle.remove()
+        with (
+            trace(model, keep=("kl", "winners")) as record,
+            watch_activity(model, list(lwta_modules(model))) as counts,
+        ):
+            yield
         if len(record) and record.inputs:
             self._add(record)
+            self._count(counts)
 
     def _add(self, record: Trace) -> None:
         self.images += record.inputs
@@ -254,6 +277,10 @@ class Tally:
             if competition.kl is not None:
                 self._kl[key] = self._kl.get(key, 0.0) + float(competition.kl.detach())
 
+    def _count(self, counts: Mapping[str, Activity]) -> None:
+        for site, activity in counts.items():
+            self._activity.setdefault(site, Activity()).merge(activity)
+
     def merge(self, other: Tally) -> None:
         """Add what another tally of the same model has counted."""
         self.images += other.images
@@ -261,8 +288,7 @@ class Tally:
             self._wins[name] = self._wins[name] + wins if name in self._wins else wins
         for name, kl in other._kl.items():
             self._kl[name] = self._kl.get(name, 0.0) + kl
-        self._active.update(other._active)
-        self._outputs.update(other._outputs)
+        self._count(other._activity)
 
     def diagnosis(self) -> Diagnosis:
         """Return what was counted.
@@ -283,7 +309,7 @@ class Tally:
                     decisions=int(wins[0].sum()),
                     dead_units=int((wins == 0).sum()),
                     entropy=tuple(win_entropy(wins).tolist()),
-                    active_fraction=self._active[site] / self._outputs[site],
+                    active_fraction=self._activity[site].fraction or 0.0,
                     kl=self._kl[name] / self.images,
                 )
             )

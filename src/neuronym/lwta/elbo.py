@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from neuronym.errors import InputError
 from neuronym.lwta.layout import to_blocks
-from neuronym.lwta.plain import compute_dtype
+from neuronym.lwta.plain import compute_dtype, divergence
 from neuronym.lwta.trace import Competition, Trace
 
 __all__ = ["kl_per_layer", "kl_to_uniform", "negative_elbo"]
@@ -27,8 +26,7 @@ def _kl_sum(competition: Competition) -> Tensor:
         )
     among = competition.channel_dim + 1
     blocks = to_blocks(z.to(compute_dtype(z.dtype)), competition.competitors, among - 1)
-    log_q = torch.log_softmax(blocks, among)
-    return (log_q.exp() * (log_q + math.log(competition.competitors))).sum()
+    return divergence(blocks, among)
 
 
 def _divided(competition: Competition, inputs: int) -> Tensor:

@@ -145,7 +145,9 @@ def expected(z: Tensor, competitors: int, *, channel_dim: int = -1) -> Tensor:
     """
     axis = checked_axis(z, competitors, channel_dim)
     blocks = to_blocks(z.to(compute_dtype(z.dtype)), competitors, axis)
-    return (torch.softmax(blocks, axis + 1) * blocks).flatten(axis, axis + 1).to(z.dtype)
+    q = torch.softmax(blocks, axis + 1)
+    limited = blocks.masked_fill((blocks == -torch.inf) & (q == 0), 0.0)  # the limit of q · z is 0
+    return (q * limited).flatten(axis, axis + 1).to(z.dtype)
 
 
 def winners(z: Tensor, competitors: int, *, channel_dim: int = -1) -> Tensor:

@@ -106,6 +106,11 @@ class GradualLWTA(LWTA):
         """The dense activation that fades."""
         return self._dense[0]
 
+    @property
+    def passes_winners(self) -> bool:
+        """Whether the dense activation is gone, and the output is ``ξ·z``."""
+        return self.share == 1 and super().passes_winners
+
     def train(self, mode: bool = True) -> GradualLWTA:
         """Set the mode here and in the dense activation."""
         super().train(mode)

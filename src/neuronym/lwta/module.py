@@ -82,6 +82,11 @@ class LWTA(nn.Module):
         """Whether the next call draws its winners at random."""
         return self.training if self.mode == "auto" else self.mode == "sample"
 
+    @property
+    def passes_winners(self) -> bool:
+        """Whether the output is ``ξ·z``: the winners' values, and zero for every other unit."""
+        return self.mode != "expected"
+
     def forward(self, z: Tensor) -> Tensor:
         """Return the winners' values and zeros (or the expectation), shaped like ``z``."""
         axis = checked_axis(z, self.competitors, self.channel_dim)

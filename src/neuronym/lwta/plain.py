@@ -18,7 +18,16 @@ from torch.nn import functional
 from neuronym.lwta.layout import to_blocks
 from neuronym.lwta.noise import gumbel
 
-__all__ = ["Outcome", "Rule", "backward", "compute_dtype", "forward", "literal", "winner_dtype"]
+__all__ = [
+    "Outcome",
+    "Rule",
+    "backward",
+    "compute_dtype",
+    "divergence",
+    "forward",
+    "literal",
+    "winner_dtype",
+]
 
 
 @dataclass(frozen=True)
@@ -74,10 +83,19 @@ def _noisy(blocks: Tensor, z: Tensor, rule: Rule) -> Tensor:
     return blocks + to_blocks(noise.movedim(-1, rule.axis), rule.competitors, rule.axis)
 
 
-def _divergence(blocks: Tensor, axis: int) -> Tensor:
-    """Sum over blocks of ``Σ_u q_u (log q_u + log U)``, with q the softmax of ``blocks``."""
+def _log_softmax(blocks: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Return q, the softmax, and ``log q`` with 0 where q is 0, so that ``q log q`` is 0 there."""
     log_q = torch.log_softmax(blocks, axis)
-    return (log_q.exp() * (log_q + math.log(blocks.shape[axis]))).sum()
+    return log_q.exp(), log_q.masked_fill(log_q == -math.inf, 0.0)
+
+
+def divergence(blocks: Tensor, axis: int) -> Tensor:
+    """Sum over blocks of ``Σ_u q_u (log q_u + log U)``, with q the softmax of ``blocks``.
+
+    A unit that cannot win (an activation of minus infinity) adds 0, the limit.
+    """
+    q, log_q = _log_softmax(blocks, axis)
+    return (q * (log_q + math.log(blocks.shape[axis]))).sum()
 
 
 def _onehot(winners: Tensor, competitors: int, axis: int) -> Tensor:
@@ -94,11 +112,13 @@ def literal(z: Tensor, rule: Rule) -> Outcome:
     noisy = _noisy(blocks, z, rule)
     winners = noisy.argmax(among)
     xi = functional.one_hot(winners, rule.competitors).movedim(-1, among).to(blocks.dtype)
+    out = (xi == 0) & (blocks == -math.inf)  # cannot win: the limit of ξ·z is 0
     if rule.key is not None and rule.relaxed:
         soft = torch.softmax(noisy / rule.temperature, among)
+        out = out | ((xi == 0) & (soft == 0))
         xi = xi + (soft - soft.detach())
-    y = (xi * blocks).flatten(rule.axis, among).to(z.dtype)
-    kl = _divergence(blocks, among) if rule.kl else None
+    y = (xi * blocks.masked_fill(out, 0.0)).flatten(rule.axis, among).to(z.dtype)
+    kl = divergence(blocks, among) if rule.kl else None
     return Outcome(y, winners.to(winner_dtype(rule.competitors)), kl)
 
 
@@ -110,7 +130,7 @@ def forward(z: Tensor, rule: Rule) -> Outcome:
     winners = _noisy(blocks, z, rule).argmax(among)
     won = _onehot(winners, rule.competitors, rule.axis)
     y = torch.where(won, raw, torch.zeros((), dtype=z.dtype, device=z.device))
-    kl = _divergence(blocks, among) if rule.kl else None
+    kl = divergence(blocks, among) if rule.kl else None
     return Outcome(y.flatten(rule.axis, among), winners.to(winner_dtype(rule.competitors)), kl)
 
 
@@ -131,12 +151,11 @@ def backward(
         total = torch.where(won, upstream, total)
         if rule.key is not None and rule.relaxed:
             soft = torch.softmax(_noisy(blocks, z, rule) / rule.temperature, among)
-            pull = upstream * blocks
+            pull = (upstream * blocks).masked_fill(soft == 0, 0.0)  # the limit of soft · z
             pull = pull - (soft * pull).sum(among, keepdim=True)
             total = total + soft * pull / rule.temperature
     if grad_kl is not None:
-        log_q = torch.log_softmax(blocks, among)
-        q = log_q.exp()
+        q, log_q = _log_softmax(blocks, among)
         excess = log_q - (q * log_q).sum(among, keepdim=True)
         total = total + grad_kl * q * excess
     return total.flatten(rule.axis, among).to(z.dtype)

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from neuronym.channels import ChannelTracker
 from neuronym.errors import InputError
-from neuronym.lwta.producers import Producers
 from neuronym.lwta.report import FunctionalCall
 from neuronym.lwta.rules import DEFAULT_RULES, FUNCTIONS, Rules, action_for
 
@@ -24,13 +24,18 @@ Example: TypeAlias = Tensor | Sequence[int] | Sequence[Tensor] | Mapping[str, Te
 
 @dataclass(frozen=True)
 class Call:
-    """One call of an activation module: its input's shape, and where its units are.
+    """One call of an activation module.
 
-    ``dimension`` is as in :meth:`neuronym.lwta.producers.Producers.dimension`.
+    Attributes:
+        shape: Of its input.
+        dimension: Where the units of the input are; ``None`` where no layer tells, or where the
+            layers disagree.
+        disputed: Whether they disagree.
     """
 
     shape: tuple[int, ...]
     dimension: int | None
+    disputed: bool = False
 
 
 @dataclass
@@ -50,15 +55,17 @@ class Survey:
 class _Functions(TorchFunctionMode):
     """Counts activations that are computed by a function in the forward of another module.
 
-    It also tells the producers where ``linear`` wrote its units, which torch may carry out by
+    It also tells the tracker where ``linear`` wrote its units, which torch may carry out by
     operations that do not show it (a batched product of an expanded input).
     """
 
-    def __init__(self, found: Survey, stack: list[tuple[str, bool]], producers: Producers) -> None:
+    def __init__(
+        self, found: Survey, stack: list[tuple[str, bool]], tracker: ChannelTracker
+    ) -> None:
         super().__init__()
         self.found = found
         self.stack = stack
-        self.producers = producers
+        self.tracker = tracker
 
     def __torch_function__(
         self,
@@ -74,7 +81,7 @@ class _Functions(TorchFunctionMode):
                 self.found.functional[module, name.rstrip("_")] += 1
         result = func(*args, **(kwargs or {}))
         if name == "linear" and isinstance(result, Tensor):
-            self.producers.declare(result, result.dim() - 1)
+            self.tracker.declare(result, result.dim() - 1)
         return result
 
 
@@ -181,7 +188,7 @@ def _run(
 ) -> Survey:
     found = Survey({name: [] for name in names})
     stack: list[tuple[str, bool]] = []
-    producers = Producers()
+    tracker = ChannelTracker(broadcast=True)
     model.eval()
     for name, module in model.named_modules():
         module._forward_hooks.clear()
@@ -189,8 +196,8 @@ def _run(
         known = action_for(module, rules) or action_for(module, DEFAULT_RULES)
         _watch(module, (name, known is not None), stack)
         if name in found.calls:
-            _observe(module, found.calls[name], producers)
-    with torch.no_grad(), _Functions(found, stack, producers), producers:
+            _observe(module, found.calls[name], tracker)
+    with torch.no_grad(), _Functions(found, stack, tracker), tracker:
         model(*arguments[0], **arguments[1])
     return found
 
@@ -204,10 +211,12 @@ def void(_: object) -> None:
     """Return nothing, as a hook must that leaves the output alone."""
 
 
-def _observe(module: nn.Module, calls: list[Call], producers: Producers) -> None:
+def _observe(module: nn.Module, calls: list[Call], tracker: ChannelTracker) -> None:
     def note(_: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> None:
         value = next((v for v in (*positional, *named.values()) if isinstance(v, Tensor)), None)
         if value is not None:
-            calls.append(Call(tuple(value.shape), producers.dimension(value)))
+            known, disputed = tracker.origin(value), tracker.disputed(value)
+            dimension = None if known is None or disputed else known.channel
+            calls.append(Call(tuple(value.shape), dimension, disputed))
 
     module.register_forward_pre_hook(note, with_kwargs=True)

@@ -19,6 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from neuronym.lwta.kernels import job as slots
+
 __all__ = ["run"]
 
 
@@ -48,11 +50,16 @@ def _first_process() -> int:
 def run(kernel: Any, job: npt.NDArray[np.int64], *, threads: int) -> None:
     """Call a compiled kernel on ``job``, on up to ``threads`` threads, and wait.
 
+    OpenMP's team is always called in torch's full number, as it ends the threads that a smaller
+    team leaves over and torch would start them anew. The kernel sends away those beyond
+    ``threads``.
+
     A process that was forked after the first use, such as a data loader's worker, runs it alone.
     """
     data = job.ctypes.data
-    threads = min(threads, torch.get_num_threads())
-    if threads <= 1 or os.getpid() != _first_process():
+    threads = max(1, min(threads, torch.get_num_threads()))
+    job[slots.THREADS] = threads
+    if threads == 1 or os.getpid() != _first_process():
         kernel.ctypes(data)
     elif team := _team():
         team(kernel.address, data, torch.get_num_threads(), 0)

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from neuronym.activity import Activity
 from neuronym.errors import InputError
 from neuronym.probes import Batch
 from neuronym.record.pooling import ChosenPooling, PoolingChoice, pooling_for
@@ -51,7 +52,8 @@ class SiteStats:
     Attributes:
         fired: ``(units,)`` int64, images on which the pooled activation is above zero.
         won: ``(units,)`` int64, positions that the unit won; ``None`` at a dense site.
-        active: Non-zero values among all units, images and positions.
+        active: Entries over all units, images and positions that a mask let pass or, at a dense
+            site, that are not zero.
         values: All of them.
     """
 
@@ -68,8 +70,7 @@ class _SiteState:
         self.competitors = competitors
         self.fired = torch.zeros(site.units, dtype=torch.int64)
         self.won = torch.zeros(site.units, dtype=torch.int64) if competitors else None
-        self.active = 0
-        self.values = 0
+        self.activity = Activity()
         self.pooled: Tensor | None = None
 
     def take(self, output: object, mask: Tensor | None, images: int) -> None:
@@ -89,8 +90,7 @@ class _SiteState:
                 raise InputError(f"the reader of masks gave no mask of site {self.site.name!r}")
             won = positions_last(mask, self.site.channel_dim)
             self.won += won.sum((0, 2)).cpu()
-        self.active += int(torch.count_nonzero(output))
-        self.values += output.numel()
+        self.activity.add(output, None if self.won is None else mask)
         pooled = self.pooling.pool(activations, won)
         if pooled.shape != (images, self.site.units):
             raise InputError(
@@ -103,7 +103,7 @@ class _SiteState:
 
     def stats(self) -> SiteStats:
         won = None if self.won is None else self.won.numpy()
-        return SiteStats(self.fired.numpy(), won, self.active, self.values)
+        return SiteStats(self.fired.numpy(), won, self.activity.active, self.activity.values)
 
 
 class Recorder:

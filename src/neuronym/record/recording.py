@@ -110,7 +110,10 @@ class Recording:
         return None if won is None else won / (len(self) * self.site(site).positions)
 
     def active_fraction(self, site: str) -> float:
-        """Measured share of non-zero values over units, images and positions."""
+        """Measured share of active entries over units, images and positions.
+
+        Where units compete, those that the mask let pass; elsewhere those that are not zero.
+        """
         stats = self.stats[self.site(site).name]
         return stats.active / stats.values
 

@@ -11,8 +11,8 @@ from typing import overload
 import torch
 from torch import Tensor, nn
 
+from neuronym.channels import ChannelTracker
 from neuronym.errors import InputError, nearest
-from neuronym.record.channels import ChannelTracker
 
 __all__ = ["Site", "Sites", "evaluation", "find_sites"]
 
@@ -106,7 +106,7 @@ def find_sites(
 
     Which dimension holds the units comes, in this order, from ``channel_dims``, from an int
     attribute ``channel_dim`` of the module, and from the operations that made the output
-    (:mod:`neuronym.record.channels`); it is never guessed. Modules that return the very same
+    (:mod:`neuronym.channels`); it is never guessed. Modules that return the very same
     tensor are one site, named by the competitive one, else by the outermost that matched. Each
     call of a module that a forward pass calls several times is a site of its own.
 

@@ -53,7 +53,8 @@ class SiteInfo:
         competitors: U of a competitive site, else ``None``.
         pooling: How positions became one number per image, e.g. ``"mean"``.
         positions: Positions per image (1 for a linear layer).
-        active_fraction: Measured share of non-zero units over images and positions, else ``None``.
+        active_fraction: Measured share of active units over images and positions (winners where
+            units compete, elsewhere those that are not zero), else ``None``.
     """
 
     name: str

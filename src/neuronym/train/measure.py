@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from neuronym.activity import Activity
 from neuronym.errors import InputError
 from neuronym.lwta import Diagnosis, lwta_modules
-from neuronym.lwta.diagnostics import Tally
+from neuronym.lwta.diagnostics import Tally, watch_activity
 from neuronym.models.preprocessing import Preprocessing
 from neuronym.train.data import ImageSource, Indices
 from neuronym.train.team import Team, share_of
@@ -31,9 +31,9 @@ class Evaluation:
         images: How many.
         accuracy: Share of images whose largest logit is the label's, in [0, 1].
         nll: Minus the log-likelihood of the label, in nats per image.
-        active_fraction: Share of the units of the given sites that are not zero, over all
-            positions and images; ``None`` without sites. 1/U for competition, about a half for
-            ReLU.
+        active_fraction: Share of the units of the given sites that are active (winners where
+            units compete, elsewhere those that are not zero), over all positions and images;
+            ``None`` without sites. 1/U for competition, about a half for ReLU.
         active_by_site: The same per site.
         kl_by_site: KL of the winners from the uniform prior per LWTA site, in nats per image.
         diagnosis: Dead units, entropy and more per LWTA site, where it was asked for.
@@ -134,8 +134,8 @@ def evaluate_shared(module: nn.Module, source: ImageSource, plan: Plan, team: Te
         images=total.images,
         accuracy=total.correct / total.images,
         nll=total.nll / total.images,
-        active_fraction=total.activity.total,
-        active_by_site=total.activity.by_site,
+        active_fraction=total.active_fraction,
+        active_by_site=total.active_by_site,
         kl_by_site={} if diagnosis is None else {each.name: each.kl for each in diagnosis.layers},
         diagnosis=diagnosis,
     )
@@ -146,22 +146,35 @@ class _Counted:
 
     def __init__(self) -> None:
         self.images, self.correct, self.nll = 0, 0, 0.0
-        self.activity, self.tally = _Activity(), Tally()
+        self.activity: dict[str, Activity] = {}
+        self.tally = Tally()
 
     def add(self, other: _Counted) -> None:
         self.images += other.images
         self.correct += other.correct
         self.nll += other.nll
-        self.activity.active.update(other.activity.active)
-        self.activity.count.update(other.activity.count)
+        for site, activity in other.activity.items():
+            self.activity.setdefault(site, Activity()).merge(activity)
         self.tally.merge(other.tally)
+
+    @property
+    def active_by_site(self) -> dict[str, float]:
+        pairs = ((site, each.fraction) for site, each in self.activity.items())
+        return {site: fraction for site, fraction in pairs if fraction is not None}
+
+    @property
+    def active_fraction(self) -> float | None:
+        total = Activity()
+        for each in self.activity.values():
+            total.merge(each)
+        return total.fraction
 
 
 def _count(module: nn.Module, source: ImageSource, plan: Plan, indices: Indices) -> _Counted:
     device, found = _device_of(module), _Counted()
     wanted = plan.kl and bool(lwta_modules(module))
     enabled = plan.precision is not None
-    with _activity(module, plan.sites, found.activity):
+    with watch_activity(module, plan.sites) as found.activity:
         for pixels, labels in source.batches(indices, plan.batch_size):
             if not len(labels):
                 continue
@@ -176,43 +189,6 @@ def _count(module: nn.Module, source: ImageSource, plan: Plan, indices: Indices)
             found.correct += int((logits.argmax(1) == labels).sum())
             found.images += len(labels)
     return found
-
-
-class _Activity:
-    """Counts non-zero outputs per site."""
-
-    def __init__(self) -> None:
-        self.active: Counter[str] = Counter()
-        self.count: Counter[str] = Counter()
-
-    def add(self, site: str, output: Tensor) -> None:
-        self.active[site] += int(torch.count_nonzero(output))
-        self.count[site] += output.numel()
-
-    @property
-    def by_site(self) -> dict[str, float]:
-        return {site: self.active[site] / count for site, count in self.count.items() if count}
-
-    @property
-    def total(self) -> float | None:
-        count = sum(self.count.values())
-        return sum(self.active.values()) / count if count else None
-
-
-@contextlib.contextmanager
-def _activity(module: nn.Module, sites: Sequence[str], counter: _Activity) -> Iterator[None]:
-    handles = []
-    try:
-        for site in sites:
-
-            def hook(_: nn.Module, __: Any, output: Tensor, *, name: str = site) -> None:
-                counter.add(name, output)
-
-            handles.append(module.get_submodule(site).register_forward_hook(hook))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @torch.no_grad()

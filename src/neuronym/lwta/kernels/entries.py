@@ -20,6 +20,7 @@ from neuronym.lwta.kernels import columns, planes, rows, vector
 
 __all__ = ["ENTRIES", "compile_entry"]
 
+admitted = vector.admitted
 rows_forward, rows_backward = rows.forward, rows.backward
 planes_forward, planes_backward = planes.forward, planes.backward
 planes_columns = columns.planes
@@ -42,7 +43,7 @@ def _stamp() -> str:
 def _rows_forward(compiled: Compile, stamp: str) -> Any:
     @compiled
     def entry(raw):  # type: ignore[no-untyped-def]
-        if len(stamp) > 0:
+        if len(stamp) > 0 and admitted(raw):
             rows_forward(raw)
 
     return entry
@@ -51,7 +52,7 @@ def _rows_forward(compiled: Compile, stamp: str) -> Any:
 def _rows_backward(compiled: Compile, stamp: str) -> Any:
     @compiled
     def entry(raw):  # type: ignore[no-untyped-def]
-        if len(stamp) > 0:
+        if len(stamp) > 0 and admitted(raw):
             rows_backward(raw)
 
     return entry
@@ -60,7 +61,7 @@ def _rows_backward(compiled: Compile, stamp: str) -> Any:
 def _planes_forward(compiled: Compile, stamp: str) -> Any:
     @compiled
     def entry(raw):  # type: ignore[no-untyped-def]
-        if len(stamp) > 0:
+        if len(stamp) > 0 and admitted(raw):
             planes_forward(raw)
 
     return entry
@@ -69,7 +70,7 @@ def _planes_forward(compiled: Compile, stamp: str) -> Any:
 def _planes_backward(compiled: Compile, stamp: str) -> Any:
     @compiled
     def entry(raw):  # type: ignore[no-untyped-def]
-        if len(stamp) > 0:
+        if len(stamp) > 0 and admitted(raw):
             planes_backward(raw)
 
     return entry
@@ -78,7 +79,7 @@ def _planes_backward(compiled: Compile, stamp: str) -> Any:
 def _planes_columns(compiled: Compile, stamp: str) -> Any:
     @compiled
     def entry(raw):  # type: ignore[no-untyped-def]
-        if len(stamp) > 0:
+        if len(stamp) > 0 and admitted(raw):
             planes_columns(raw)
 
     return entry

@@ -29,4 +29,6 @@ OFFSET = 26  # noise index of the first element
 COLUMNS = 27  # products with winners: the transposed weight, (channels, WIDTH)
 BIAS = 28  # of WIDTH numbers, or 0
 WIDTH = 29  # units that a product writes
-JOB = 30
+ENTERED = 30  # threads that have come so far, counted up atomically
+THREADS = 31  # how many of them work; the others leave at once
+JOB = 32

@@ -35,6 +35,7 @@ from neuronym.lwta.kernels.job import (
 )
 from neuronym.lwta.kernels.vector import (
     CALL,
+    LOWEST,
     add_noise,
     better,
     copy,
@@ -100,6 +101,7 @@ def softmax_sums(flat, span, competitors, state):
         source = unit(flat, span, u)
         for p in range(source.size):
             shifted = source[p] - largest[p]
+            shifted = LOWEST if shifted < LOWEST else shifted  # exp is 0; keeps 0 · ∞ away
             weight = exp(shifted)
             sums[p] += weight
             means[p] += weight * shifted
@@ -124,10 +126,12 @@ def weigh(noisy, pull, state, inverse):
     """One competitor's share of the softmax, left in ``noisy``, and of its sums."""
     largest, sums, means, _ = state
     for p in range(noisy.size):
-        weight = exp((noisy[p] - largest[p]) * inverse)
+        value, gain = (noisy[p] - largest[p]) * inverse, pull[p]
+        weight = exp(value)
+        weight = f4(0.0) if value < LOWEST else weight
         noisy[p] = weight
         sums[p] += weight
-        means[p] += weight * pull[p]
+        means[p] += f4(0.0) if value < LOWEST else weight * gain  # the limit of exp(z) · z
 
 
 @njit(**CALL)
@@ -163,7 +167,9 @@ def sample_gradient(z, grad, out, span, noise, state):
         weights, target = unit(noisy_flat, noisy_span, u), unit(out, span, u)
         values, upstream = unit(z, span, u), unit(grad, span, u)
         for p in range(weights.size):
-            weights[p] *= sums[p] * (upstream[p] * values[p] - means[p])
+            weight = weights[p]
+            share = weight * (sums[p] * (upstream[p] * values[p] - means[p]))
+            weights[p] = f4(0.0) if weight == f4(0.0) else share
         for p in range(weights.size):
             target[p] += weights[p]
 
@@ -174,12 +180,12 @@ def kl_gradient(z, out, span, competitors, state, grad_kl):
     largest, sums, means, _ = state
     for p in range(sums.size):
         sums[p] = grad_kl / sums[p]
-        means[p] = means[p] + largest[p]
     for u in range(competitors):
         source, target = unit(z, span, u), unit(out, span, u)
         for p in range(source.size):
-            value = source[p]
-            target[p] += exp(value - largest[p]) * sums[p] * (value - means[p])
+            shifted = source[p] - largest[p]
+            shifted = LOWEST if shifted < LOWEST else shifted
+            target[p] += exp(shifted) * sums[p] * (shifted - means[p])
 
 
 @njit(**CALL)

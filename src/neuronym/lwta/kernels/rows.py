@@ -34,6 +34,7 @@ from neuronym.lwta.kernels.job import (
 )
 from neuronym.lwta.kernels.vector import (
     CALL,
+    LOWEST,
     add_noise,
     copy,
     exp,
@@ -64,7 +65,8 @@ def shifted_rows(z, work, places, blocks, factors):
     spread(sums, scratch, blocks, factors)
     largest = scratch[0]
     for j in range(z.size):
-        shifted[j] = z[j] - largest[j]
+        value = z[j] - largest[j]
+        shifted[j] = LOWEST if value < LOWEST else value  # exp is 0; keeps 0 · ∞ away
         weights[j] = exp(shifted[j])
         product[j] = weights[j] * shifted[j]
     sum_blocks(weights, scratch, blocks, factors)
@@ -144,8 +146,10 @@ def row_sample_gradient(z, grad, out, winners, work, factors, inverse):
     spread(means, scratch, blocks, factors)
     repeated = scratch[0]
     for j in range(z.size):
-        weights[j] = exp((noisy[j] - repeated[j]) * inverse)
-        pull[j] = grad[j] * z[j]
+        value = (noisy[j] - repeated[j]) * inverse
+        weights[j] = exp(value)
+        gain = grad[j] * z[j]
+        pull[j] = f4(0.0) if value < LOWEST else gain  # the limit of exp(z) · z
         noisy[j] = weights[j] * pull[j]
     sum_blocks(weights, scratch, blocks, factors)
     for b in range(blocks):

@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit, types
+from numba import carray, njit, types
 from numba.extending import intrinsic
+
+from neuronym.lwta.kernels.job import ENTERED, JOB, THREADS
 
 f4, i4, u4 = np.float32, np.int32, np.uint32
 # Reassociation and the no-NaN assumption are left out: sums must not depend on the compiler's
@@ -79,6 +81,24 @@ def take(_: Any, counter: Any) -> Any:
         return builder.atomic_rmw("add", place, ir.IntType(64)(1), "monotonic")
 
     return types.int64(types.voidptr), build
+
+
+@intrinsic
+def enter(_: Any, job: Any) -> Any:
+    """Count one more thread into a job, atomically, and return how many came before."""
+
+    def build(_c: Any, builder: Any, _s: Any, arguments: Any) -> Any:
+        slots = builder.bitcast(arguments[0], ir.IntType(64).as_pointer())
+        place = builder.gep(slots, [ir.IntType(64)(ENTERED)])
+        return builder.atomic_rmw("add", place, ir.IntType(64)(1), "monotonic")
+
+    return types.int64(types.voidptr), build
+
+
+@njit(**CALL)
+def admitted(raw):
+    """Whether this thread is among those that are worth their while."""
+    return enter(raw) < carray(raw, JOB, np.int64)[THREADS]
 
 
 @njit(**CALL)

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-__all__ = ["LIKE_POINTWISE", "MANY_OUTPUTS", "RULES", "Call", "Origin"]
+__all__ = ["LIKE_POINTWISE", "MANY_OUTPUTS", "PRODUCERS", "RULES", "Call", "Origin"]
 
 
 @dataclass(frozen=True)
@@ -93,15 +93,19 @@ def _without(channel: int, dims: set[int]) -> Origin:
     return Origin(channel - sum(dim < channel for dim in dims))
 
 
-def _reduce(call: Call) -> Origin | None:
-    if call.known is None or len(call.args) < 2 or call.args[1] is None:
+def _reduce(call: Call, place: int = 1) -> Origin | None:
+    if call.known is None or len(call.args) <= place or call.args[place] is None:
         return None
-    dims = set(call.dims())
+    dims = set(call.dims(place))
     if call.known.channel in dims:
         return None
     if call.out.dim() == call.first.dim():  # keepdim
         return Origin(call.known.channel)
     return _without(call.known.channel, dims)
+
+
+def _norm(call: Call) -> Origin | None:
+    return _reduce(call, 2)  # behind the order of the norm
 
 
 def _select(call: Call) -> Origin | None:
@@ -128,10 +132,11 @@ def _unsqueeze(call: Call) -> Origin | None:
 
 
 def _squeeze(call: Call) -> Origin | None:
-    if call.known is None or call.first.shape[call.known.channel] == 1:
+    if call.known is None:
         return None
     given = call.dims() if len(call.args) > 1 else range(call.first.dim())
-    return _without(call.known.channel, {dim for dim in given if call.first.shape[dim] == 1})
+    gone = {dim for dim in given if call.first.shape[dim] == 1}
+    return None if call.known.channel in gone else _without(call.known.channel, gone)
 
 
 def _expand(call: Call) -> Origin | None:
@@ -149,7 +154,7 @@ LIKE_POINTWISE = {
 }
 """Operations that leave every dimension where it is, beside those that torch tags pointwise."""
 
-RULES: dict[str, Rule] = {
+PRODUCERS: dict[str, Rule] = {
     **dict.fromkeys(
         (
             *("convolution", "_convolution", "mkldnn_convolution", "cudnn_convolution"),
@@ -160,11 +165,17 @@ RULES: dict[str, Rule] = {
         _second,
     ),
     **dict.fromkeys(("addmm", "mm", "linear", "_native_multi_head_attention"), _linear),
+}
+"""Operations that decide where the units are, whatever they are given."""
+
+RULES: dict[str, Rule] = {
+    **PRODUCERS,
     **dict.fromkeys(("native_layer_norm", "_fused_rms_norm", "rms_norm"), _last_norm),
     **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias"), _view),
     "permute": _permute,
     **dict.fromkeys(("transpose", "t"), _transpose),
-    **dict.fromkeys(("mean", "sum", "amax", "amin", "linalg_vector_norm"), _reduce),
+    **dict.fromkeys(("mean", "sum", "amax", "amin"), _reduce),
+    "linalg_vector_norm": _norm,
     **dict.fromkeys(("select", "unbind"), _select),
     "slice": _slice,
     "unsqueeze": _unsqueeze,
@@ -174,7 +185,8 @@ RULES: dict[str, Rule] = {
         (
             *("max_pool2d_with_indices", "max_pool3d_with_indices", "avg_pool2d", "avg_pool3d"),
             *("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_max_pool2d"),
-            *("upsample_nearest2d", "upsample_bilinear2d", "upsample_bicubic2d"),
+            *("adaptive_max_pool3d", "upsample_nearest2d", "upsample_bilinear2d"),
+            *("upsample_bicubic2d", "upsample_nearest3d", "upsample_trilinear3d"),
             *("constant_pad_nd", "reflection_pad2d", "replication_pad2d"),
             *("index_select", "split", "split_with_sizes", "chunk"),
         ),
