@@ -5,7 +5,7 @@
 
 The last 5,000 training images validate: they choose the settings and the epoch. ``--tune`` runs
 the same grid for every kind of head with seed 100 and keeps each kind's best row in
-``RUNS/tuned.json``. Without it, every kind is trained with its best row and the seeds, and
+``RUNS/tuned-KIND.json``. Without it, every kind is trained with its best row and the seeds, and
 measured on the test images, once. Features are computed once and kept in ``RUNS/features``; every
 finished run has a file below ``RUNS`` and is not repeated. The table is printed and written to
 ``bench/results/head-DEVICE-torch-VERSION.json``.
@@ -46,7 +46,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "linear": {"activation": "linear", "competitors": None},
 }
 GRID: dict[str, list[Any]] = {
-    "learning_rate": [3e-4, 1e-3, 3e-3],
+    "learning_rate": [1e-3, 2e-3],
     "dropout": [0.2, 0.5],
 }
 
@@ -140,33 +140,36 @@ def grid() -> Iterator[dict[str, Any]]:
 
 def tune(data: Data, asked: argparse.Namespace) -> None:
     """Run the grid for each kind and keep the row with the best validation accuracy."""
-    place = asked.out / "tuned.json"
-    chosen = read_json(place) if place.is_file() else {}
     for kind in asked.kinds:
-        best = -1.0
+        best, chosen = -1.0, {}
         for row in grid():
             settings = replace(data.base, **KINDS[kind], **row, seed=TUNING_SEED)
             accuracy = run(data, settings, asked.out, test=False)["validation"]["accuracy"]
             print(f"{kind} {json.dumps(row)} {accuracy:.4f}", flush=True)
             if accuracy > best:
-                best, chosen[kind] = accuracy, row
-        write_json(place, chosen)
-        print(f"{kind}: {json.dumps(chosen[kind])} {best:.4f}", flush=True)
+                best, chosen = accuracy, row
+        write_json(asked.out / f"tuned-{kind}.json", chosen)
+        print(f"{kind}: {json.dumps(chosen)} {best:.4f}", flush=True)
+
+
+def tuned(kind: str, asked: argparse.Namespace) -> dict[str, Any]:
+    """Return a kind's best row; nothing where it was not tuned."""
+    place = asked.out / f"tuned-{kind}.json"
+    row: dict[str, Any] = read_json(place) if place.is_file() else {}
+    return row
 
 
 def table(data: Data, asked: argparse.Namespace) -> None:
     """Train every kind with its tuned row and every seed; print and write the table."""
-    place = asked.out / "tuned.json"
-    tuned = read_json(place) if place.is_file() else {}
     rows = []
     print("| head | test accuracy, % | spread (SD) | validation, % | active | seconds |")
     print("|---|---|---|---|---|---|")
     for kind in asked.kinds:
-        runs = []
+        runs, row = [], tuned(kind, asked)
         for seed in asked.seeds:
-            settings = replace(data.base, **KINDS[kind], **tuned.get(kind, {}), seed=seed)
+            settings = replace(data.base, **KINDS[kind], **row, seed=seed)
             runs.append(run(data, settings, asked.out, test=bool(asked.test)))
-        rows.append({"kind": kind, "settings": tuned.get(kind, {}), "runs": runs})
+        rows.append({"kind": kind, "settings": row, "runs": runs})
         print(line(kind, runs), flush=True)
     device = f"{platform.machine()}-{asked.threads}-threads"
     name = f"head-{device}-torch-{torch.__version__.split('+')[0]}.json"

@@ -80,6 +80,19 @@ def test_equal_seeds_give_equal_weights_and_the_callers_state_stays() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_several_draws_cost_no_divergence_and_average_the_loss() -> None:
+    data = gaussians()
+
+    def first_step(samples: int) -> dict[str, float]:
+        one = replace(SMALL, samples=samples, epochs=1, batch_size=400)
+        return fit_head(one, data, data, classes=3).history[0]
+
+    assert first_step(16)["kl"] == pytest.approx(first_step(1)["kl"], rel=1e-5)
+    many, single = (first_step(count)["cross_entropy"] for count in (64, 1))
+    assert many != single
+    assert many == pytest.approx(single, rel=0.1)
+
+
 def test_a_feature_that_never_changes_is_harmless() -> None:
     data = gaussians()
     data.values[:, 3] = 7.0

@@ -207,6 +207,15 @@ class _Fit:
         inputs = self.moments.apply(torch.from_numpy(values).to(self.device))
         return functional.dropout(inputs, self.settings.dropout)
 
+    def _sampled(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits and labels of several draws of the winners, from one hidden layer."""
+        count = self.settings.samples
+        if self.settings.activation != "lwta" or count == 1:
+            return self.head(inputs).float(), labels
+        responses = linear_of(self.head, "hidden")(inputs).repeat(count, 1)
+        winners = self.head.get_submodule("act")(responses)
+        return linear_of(self.head, "output")(winners).float(), labels.repeat(count)
+
     def _step(self, rows: npt.NDArray[np.int64]) -> dict[str, float]:
         settings = self.settings
         labels = self.labels[torch.from_numpy(rows)].to(self.device)
@@ -216,11 +225,11 @@ class _Fit:
             trace(self.head) if wanted else contextlib.nullcontext() as record,
             torch.autocast(self.device.type, dtype=self.precision, enabled=enabled),
         ):
-            logits = self.head(self._inputs(rows)).float()
+            logits, labels = self._sampled(self._inputs(rows), labels)
         loss = functional.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
         parts = {"cross_entropy": float(loss.detach())}
         if record is not None:
-            divergence = kl_to_uniform(record)
+            divergence = kl_to_uniform(record, batch=len(labels))
             parts["kl"] = float(divergence.detach())
             loss = loss + settings.kl_weight * divergence
         parts["loss"] = float(loss.detach())

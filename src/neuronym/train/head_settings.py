@@ -40,6 +40,8 @@ class HeadSettings:
         label_smoothing: In [0, 1).
         kl_weight: Factor of the KL of the winners from the uniform prior, in nats per image,
             summed over blocks; at least 0.
+        samples: Draws of the winners per image and step, over which the loss is averaged: less
+            noise in the gradient for little time, because the hidden layer is computed once.
         temperature: τ of the relaxed winner; it shapes gradients only.
         scale: Standard deviation that the hidden layer's responses begin with; the winners'
             noise is as large as it is small.
@@ -65,7 +67,8 @@ class HeadSettings:
     weight_decay: float = 0.05
     dropout: float = 0.2
     label_smoothing: float = 0.0
-    kl_weight: float = 1e-2
+    kl_weight: float = 1e-3
+    samples: int = 4
     temperature: float = 0.67
     scale: float = 0.5
     settle: float = 0.0
@@ -140,6 +143,7 @@ _RANGES: dict[str, _Check] = {
     "dropout": _SHARE,
     "label_smoothing": _SHARE,
     "kl_weight": _NOT_NEGATIVE,
+    "samples": _COUNT,
     "temperature": _POSITIVE,
     "scale": _POSITIVE,
     "settle": (lambda value: 0 <= value <= 1, "in [0, 1]"),
