@@ -111,10 +111,10 @@ def rank_concepts(
         UnknownNameError: The similarity is not known.
     """
     options = dict(keywords or {})
-    if isinstance(similarity, str):
-        options = checked_keywords(similarity, options)
     if "labels" in options:
         raise InputError("give labels by concept index, not as a keyword of the similarity")
+    if isinstance(similarity, str):
+        options = checked_keywords(similarity, options)
     if labels and similarity != "auroc":
         raise InputError(f"similarity {similarity!r} takes no labels; only 'auroc' does")
     pairs = [checked(each, scores.block(0, 1)) for each in activations]
