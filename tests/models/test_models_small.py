@@ -57,3 +57,22 @@ def test_the_gain_does_not_matter_to_the_dense_twin() -> None:
 def test_widths_and_strides_must_be_as_many() -> None:
     with pytest.raises(InputError, match="2 widths and 1 strides"):
         PlainNet(2, (3, 8, 8), widths=(8, 8), strides=(2,), gain=1.0)
+
+
+def test_a_reduced_transformer_competes_in_its_hidden_layers() -> None:
+    loaded = load("neuronym.models.tokens:cifar_deit", num_classes=5)
+    module, _ = compete(loaded.module, 24, loaded.input_size)
+    assert len(lwta_modules(module)) == 7
+    responses: list[torch.Tensor] = []
+    for name, part in lwta_modules(module).items():
+        if name.endswith("mlp.act"):
+            part.register_forward_hook(lambda _, given, __: responses.append(given[0].std()))
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert module(images).shape == (4, 5)
+    torch.testing.assert_close(torch.stack(responses), torch.full((6,), 3.0), atol=0.5, rtol=0)
+    grey = load("neuronym.models.tokens:cifar_deit", num_classes=2, input_size=(1, 40, 24))
+    with torch.no_grad():
+        assert grey.module(torch.zeros(3, 1, 40, 24)).shape == (3, 2)
+    with pytest.raises(InputError, match="multiple of 8 pixels, not 32 × 30"):
+        load("neuronym.models.tokens:cifar_deit", num_classes=2, input_size=(3, 32, 30))
