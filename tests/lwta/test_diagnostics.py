@@ -197,3 +197,10 @@ def test_nothing_to_diagnose() -> None:
         diagnose(failing, [torch.zeros(1, 4)])
     assert not failing[0]._forward_hooks
     assert not failing[0]._recorders
+
+
+def test_a_diagnosis_puts_every_mode_back() -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), LWTA(4)).train()
+    model[1].eval()  # frozen by the user
+    diagnose(model, [torch.randn(6, 8, generator=torch.Generator().manual_seed(0))])
+    assert [part.training for part in model.modules()] == [True, True, False, True]

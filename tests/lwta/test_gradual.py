@@ -162,3 +162,15 @@ class Weighted(nn.Module):
 def test_bad_input(act, error, text: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(error, match=text):
         act()
+
+
+def test_the_end_keeps_hooks() -> None:
+    model, _ = gradual.begin(net(nn.ReLU()), 4, example=(12,))
+    name = next(iter(lwta_modules(model)))
+    calls: list[int] = []
+    model.get_submodule(name).register_forward_hook(lambda *_: calls.append(1))
+    gradual.set_share(model, 1.0)
+    done = gradual.finish(model)
+    done = model if done is None else done
+    done(torch.zeros(2, 12))
+    assert calls == [1, 1], "one module, called twice"

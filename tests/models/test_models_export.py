@@ -17,7 +17,7 @@ from models.test_models_head import headed_folder
 from neuronym import lwta, probes
 from neuronym.errors import FolderInUseError, InputError, UnavailableError, UnknownNameError
 from neuronym.models import HeadConfig, HeadedModel, LoadedModel, Preprocessing, load
-from neuronym.models.export import EXTRA, export, export_details
+from neuronym.models.export import EXTRA, FORMATS, export, export_details
 
 NETWORKS = {
     "timm:test_resnet": (8, (3, 64, 64)),
@@ -204,3 +204,21 @@ def test_the_graph_has_the_gradient_of_the_mask(channel_dim: int) -> None:
     (found,) = torch.autograd.grad(compiled(z), z, upstream)
     assert torch.equal(found, wanted)
     torch.compiler.reset()
+
+
+def test_logits_that_are_not_finite_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = headed_folder(tmp_path / "model")
+    loaded = load(str(folder))
+    write, _ = FORMATS[".pt2"]
+    broken = (write, lambda path: lambda batch: torch.full((len(batch), 3), torch.nan))
+    monkeypatch.setitem(FORMATS, ".pt2", broken)
+    with pytest.raises(InputError, match="the file's logits are not finite"):
+        export(loaded, tmp_path / "a.pt2")
+    with torch.no_grad():
+        for part in loaded.module.parameters():
+            part.fill_(torch.nan)
+    with pytest.raises(InputError, match="own logits are not finite"):
+        export(loaded, tmp_path / "b.pt2")
+    assert not list(tmp_path.glob("*.pt2"))

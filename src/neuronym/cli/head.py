@@ -48,15 +48,16 @@ def head(
     ] = None,
     site: Annotated[
         str | None,
-        typer.Option("--site", help="Module whose output is the features [the penultimate]."),
+        typer.Option("--site", help="Module that gives the features; default: penultimate."),
     ] = None,
     pooling: Annotated[
         str | None, typer.Option("--pooling", help="Of a site: mean, max or token:INDEX.")
     ] = None,
     image_size: Annotated[
-        int | None, typer.Option("--image-size", min=1, help="Side in pixels [the backbone's].")
+        int | None,
+        typer.Option("--image-size", min=1, help="Side in pixels; default: its own."),
     ] = None,
-    hidden: Annotated[int | None, typer.Option("--hidden", help="Hidden units [1536].")] = None,
+    hidden: Annotated[int | None, typer.Option("--hidden", help="Hidden units; or 1536.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Passes over the data.")] = None,
     learning_rate: Annotated[float | None, typer.Option("--lr", help="Largest rate.")] = None,
     kl_weight: Annotated[
@@ -68,7 +69,8 @@ def head(
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda …")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of everything random.")] = None,
     features: Annotated[
-        Path | None, typer.Option("--features", help="Folder that keeps features [the cache].")
+        Path | None,
+        typer.Option("--features", help="Folder for features, not the cache."),
     ] = None,
     other: Annotated[
         list[str] | None,

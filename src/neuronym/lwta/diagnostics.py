@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from neuronym.activity import Activity
 from neuronym.errors import InputError
 from neuronym.lwta.functional import checked_winners
+from neuronym.lwta.inference import evaluated
 from neuronym.lwta.module import LWTA, lwta_modules
 from neuronym.lwta.trace import Competition, Trace, trace
 
@@ -321,19 +322,15 @@ def diagnose(model: nn.Module, batches: Iterable[Tensor]) -> Diagnosis:
     """Measure how the LWTA modules of a model compete, with the winners of evaluation.
 
     Args:
-        model: Takes a batch; its mode is put back.
+        model: Takes a batch; the mode of each of its modules is put back.
         batches: Inputs of the model, (N, …) each, on its device. They are read one at a time.
 
     Raises:
         InputError: The model has no LWTA module, or there is no batch.
     """
     tally = Tally()
-    was_training = model.training
-    model.eval()
-    try:
+    with evaluated(model):
         for batch in batches:
             with tally.watch(model):
                 model(batch)
-    finally:
-        model.train(was_training)
     return tally.diagnosis()

@@ -131,6 +131,9 @@ class GradualLWTA(LWTA):
         plain = LWTA(
             self.competitors, self.channel_dim, temperature=self.temperature, mode=self.mode
         )
+        for name, value in self.__dict__.items():  # hooks, and what was set on this module
+            if name.endswith("_hooks") or name in ("hands_winners", "relaxed"):
+                plain.__dict__[name] = value
         return plain.train(self.training)
 
     def extra_repr(self) -> str:

@@ -7,6 +7,7 @@ operation makes another tensor, without a note, and a change in place makes the 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch
@@ -38,10 +39,18 @@ class Winners:
     source: nn.Module
     version: int | None
 
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        """Stay behind where the tensor is saved or copied: an empty mapping goes in its place."""
+        return OrderedDict, ()
+
 
 def capturing() -> bool:
-    """Whether a graph is being captured, for which plain operations are wanted."""
-    return torch.compiler.is_compiling() or bool(torch._C._get_tracing_state())
+    """Whether a graph is captured or a function transformed: plain operations are wanted."""
+    return (
+        torch.compiler.is_compiling()
+        or bool(torch._C._get_tracing_state())
+        or torch._C._are_functorch_transforms_active()
+    )
 
 
 def attach(source: nn.Module, outcome: Outcome, rule: Rule) -> None:
@@ -61,7 +70,7 @@ def attach(source: nn.Module, outcome: Outcome, rule: Rule) -> None:
 
 def note_on(y: Tensor) -> Winners | None:
     """Return the valid note on a tensor, if it has one."""
-    note: Winners | None = getattr(y, _NOTE, None)
-    if note is None or y.is_inference() != (note.version is None):
+    note = getattr(y, _NOTE, None)
+    if not isinstance(note, Winners) or y.is_inference() != (note.version is None):
         return None
     return note if note.version is None or note.version == y._version else None

@@ -2,7 +2,7 @@
 
 The weight keeps its shape, name and values; only its memory is laid out column by column. It is
 the one copy, so that whatever changes it, such as ``load_state_dict`` or an optimiser, holds at
-once. In a state dict it is contiguous.
+once, and so does a write into what ``state_dict`` returns.
 """
 
 from __future__ import annotations
@@ -25,12 +25,8 @@ class SparseLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         found = _product(self, input)
         if found is None:
-            return functional.linear(input, self.weight.contiguous(), self.bias)
+            return functional.linear(input, self.weight, self.bias)
         return found
-
-    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        _make_contiguous(destination, prefix, keep_vars)
 
 
 class SparseConv2d(nn.Conv2d):
@@ -39,13 +35,9 @@ class SparseConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         found = _product(self, input)
         if found is None:
-            dense: Tensor = self._conv_forward(input, self.weight.contiguous(), self.bias)
+            dense: Tensor = self._conv_forward(input, self.weight, self.bias)
             return dense
         return found
-
-    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        _make_contiguous(destination, prefix, keep_vars)
 
 
 Layer: TypeAlias = SparseLinear | SparseConv2d
@@ -84,11 +76,6 @@ def _turned(weight: Tensor) -> Tensor:
     return turned
 
 
-def _make_contiguous(destination: Any, prefix: str, keep_vars: bool) -> None:
-    if not keep_vars:
-        destination[f"{prefix}weight"] = destination[f"{prefix}weight"].contiguous()
-
-
 def _product(layer: Layer, y: Tensor) -> Tensor | None:
     """Return the product with the winners' columns, or ``None`` where it is not to be used."""
     won = note_on(y)
@@ -102,7 +89,7 @@ def _product(layer: Layer, y: Tensor) -> Tensor | None:
 
 def _may(layer: Layer, y: Tensor, won: Winners) -> bool:
     weights = layer.weight.requires_grad or (layer.bias is not None and layer.bias.requires_grad)
-    return not (
+    return _reads(layer, y, won) and not (
         layer.training
         or (torch.is_grad_enabled() and weights)
         or capturing()
@@ -110,6 +97,15 @@ def _may(layer: Layer, y: Tensor, won: Winners) -> bool:
         or y.dtype != layer.weight.dtype
         or (won.version is None and layer._forward_pre_hooks)
     )
+
+
+def _reads(layer: Layer, y: Tensor, won: Winners) -> bool:
+    """Whether the axis that competed is the one that the layer multiplies."""
+    if isinstance(layer, SparseLinear):
+        axis, units = y.dim() - 1, layer.in_features
+    else:
+        axis, units = 1 if y.dim() == 4 else -1, layer.in_channels
+    return won.axis == axis and y.shape[axis] == units
 
 
 def _autocast(device: str) -> bool:

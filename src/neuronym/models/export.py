@@ -195,6 +195,7 @@ def _run_program(path: Path) -> Callable[[Tensor], Tensor]:
     return lambda images: module(images)
 
 
+_TOLERANCE = 1e-3  # of the largest logit
 _Write = Callable[[torch.export.ExportedProgram, nn.Module, Path, str], None]
 FORMATS: dict[str, tuple[_Write, Callable[[Path], Callable[[Tensor], Tensor]]]] = {
     ".onnx": (_write_onnx, _run_onnx),
@@ -218,10 +219,14 @@ def _compared(
         wanted, found = module(images), run(images)
         if found.shape != wanted.shape:
             raise InputError(f"the file gives {tuple(found.shape)}, not {tuple(wanted.shape)}")
+        if not wanted.isfinite().all():
+            raise InputError("the network's own logits are not finite; there is nothing to export")
+        if not found.isfinite().all():
+            raise InputError("the file's logits are not finite; it was not kept")
         worst = max(worst, float((found - wanted).abs().max()))
         largest = max(largest, float(wanted.abs().max()))
         agree = agree and bool((found.argmax(1) == wanted.argmax(1)).all())
-    if not worst <= 1e-2 * max(1.0, largest):
+    if not worst <= _TOLERANCE * max(1.0, largest):
         raise InputError(
             f"the file's logits differ from the network's by {worst:.3g} (largest logit "
             f"{largest:.3g}); it was not kept"

@@ -99,7 +99,7 @@ def fit_head(
         progress: Called after every step.
 
     Raises:
-        InputError: A class has no training image left, or as in ``make_head``.
+        InputError: There are fewer than 2 training images, or as in ``make_head``.
         DivergedError: The loss is not finite.
     """
     if len(training) < 2:
