@@ -34,20 +34,33 @@ def pairs(other: Sequence[str], kind: type[Any], what: str) -> dict[str, Any]:
 
 
 def _value(name: str, text: str, known: Mapping[str, Any]) -> Any:
-    from neuronym.errors import InputError
-
-    kinds = typing.get_args(known[name]) or (known[name],)
+    """Read a setting's text by the type of its field."""
+    hint = known[name]
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    kinds = typing.get_args(hint) if union else (hint,)
     if types.NoneType in kinds and text.lower() in ("none", ""):
         return None
+    for kind in kinds:
+        if typing.get_origin(kind) in (tuple, Sequence):
+            of = typing.get_args(kind)[0]
+            return tuple(
+                _one(name, part.strip(), (of,)) for part in text.split(",") if part.strip()
+            )
+    return _one(name, text, kinds)
+
+
+def _one(name: str, text: str, kinds: Sequence[Any]) -> bool | str | int | float:
+    from neuronym.errors import InputError
+
     if bool in kinds:
         if text.lower() not in ("true", "false"):
             raise InputError(f"{name} must be true or false, not {text!r}")
         return text.lower() == "true"
     if str in kinds:
         return text
+    whole = int in kinds and float not in kinds
     try:
-        if name == "input_size":
-            return tuple(int(part) for part in text.split(","))
-        return int(text) if int in kinds and float not in kinds else float(text)
+        return int(text) if whole else float(text)
     except ValueError as error:
-        raise InputError(f"{name} must be a number, not {text!r}") from error
+        number = "whole number" if whole else "number"
+        raise InputError(f"{name} must be a {number}, not {text!r}") from error

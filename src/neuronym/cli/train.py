@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import types
-import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +12,7 @@ import typer
 
 from neuronym.cli._console import progress, say
 from neuronym.cli._options import Out, Overwrite, Quiet
+from neuronym.cli._settings import pairs
 
 if TYPE_CHECKING:
     from neuronym.train import TrainResult, TrainSettings
@@ -180,7 +179,7 @@ def _settings(
     from neuronym.errors import InputError
     from neuronym.train import TrainSettings, preset_of
 
-    given |= _pairs(other)
+    given |= pairs(other, TrainSettings, "training setting")
     dense = bool(given.pop("dense", False)) or dense
     if preset is None:
         if "model" not in given:
@@ -192,53 +191,3 @@ def _settings(
             raise InputError("--dense trains without competition: leave --competitors out")
         given |= {"dense": True, "competitors": None}
     return replace(start, **given)
-
-
-def _pairs(other: Sequence[str]) -> dict[str, Any]:
-    from neuronym.errors import InputError, unknown
-    from neuronym.train import TrainSettings
-
-    known = typing.get_type_hints(TrainSettings)
-    names = [each.name for each in fields(TrainSettings)]
-    values = {}
-    for pair in other:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise InputError(f"--set takes NAME=VALUE, not {pair!r}")
-        if name not in names:
-            raise unknown("training setting", name, names)
-        values[name] = _value(name, text, known)
-    return values
-
-
-def _value(name: str, text: str, known: Mapping[str, Any]) -> Any:
-    """Read a setting's text by the type of its field."""
-    hint = known[name]
-    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
-    kinds = typing.get_args(hint) if union else (hint,)
-    if types.NoneType in kinds and text.lower() in ("none", ""):
-        return None
-    for kind in kinds:
-        if typing.get_origin(kind) in (tuple, Sequence):
-            of = typing.get_args(kind)[0]
-            return tuple(
-                _one(name, part.strip(), (of,)) for part in text.split(",") if part.strip()
-            )
-    return _one(name, text, kinds)
-
-
-def _one(name: str, text: str, kinds: Sequence[Any]) -> bool | str | int | float:
-    from neuronym.errors import InputError
-
-    if bool in kinds:
-        if text.lower() not in ("true", "false"):
-            raise InputError(f"{name} must be true or false, not {text!r}")
-        return text.lower() == "true"
-    if str in kinds:
-        return text
-    whole = int in kinds and float not in kinds
-    try:
-        return int(text) if whole else float(text)
-    except ValueError as error:
-        number = "whole number" if whole else "number"
-        raise InputError(f"{name} must be a {number}, not {text!r}") from error

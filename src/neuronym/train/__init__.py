@@ -2,6 +2,8 @@
 
 from neuronym.train.data import open_source, split
 from neuronym.train.divergence import DivergedError
+from neuronym.train.head import HeadOptions, HeadResult, train_head
+from neuronym.train.head_settings import HeadSettings
 from neuronym.train.loop import Progress
 from neuronym.train.measure import Evaluation, calibrate, evaluate
 from neuronym.train.presets import PRESETS, RECIPES, SCENES_TASK, preset_of
@@ -16,6 +18,9 @@ __all__ = [
     "BuiltModel",
     "DivergedError",
     "Evaluation",
+    "HeadOptions",
+    "HeadResult",
+    "HeadSettings",
     "Progress",
     "TrainResult",
     "TrainSettings",
@@ -26,4 +31,5 @@ __all__ = [
     "preset_of",
     "split",
     "train",
+    "train_head",
 ]
