@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from neuronym.errors import InputError, UnavailableError
 
-__all__ = ["checked_device"]
+__all__ = ["checked_device", "device_of"]
 
 
 def checked_device(name: str | torch.device) -> torch.device:
@@ -40,3 +41,8 @@ def _is_here(device: torch.device) -> bool:
     except (RuntimeError, AssertionError, NotImplementedError, ImportError):
         return False
     return True
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Return the device of a module's first parameter; the CPU where it has none."""
+    return next((each.device for each in module.parameters()), torch.device("cpu"))

@@ -33,6 +33,7 @@ LADDER = {
     "vision_text": 1,
     "results": 1,
     "devices": 0,
+    "modes": 0,
     "activity": 0,
     "channels": 0,
     "files": 0,

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from neuronym.errors import InputError, nearest
-from neuronym.record import evaluation, positions_last
+from neuronym.modes import evaluation
+from neuronym.record import positions_last
 
 __all__ = ["Attribution", "Contributions", "attribution", "baseline", "contributions"]
 

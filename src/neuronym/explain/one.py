@@ -15,6 +15,7 @@ from torch import Tensor
 
 from neuronym import lwta
 from neuronym._version import __version__
+from neuronym.devices import device_of
 from neuronym.errors import InputError, nearest
 from neuronym.explain.contributions import Contributions, attribution, baseline, units_first
 from neuronym.explain.samples import Samples, draw
@@ -97,7 +98,7 @@ def explain_images(
         raise InputError(f"top_predictions must be at least 1, not {top_predictions}")
     info = _site(atlas, site)
     _check_same_model(model, atlas)
-    device = next((tensor.device for tensor in model.module.parameters()), torch.device("cpu"))
+    device = device_of(model.module)
     inputs = torch.stack([model.transform(image) for image in images]).to(device)
     targets = None
     if target is not None:

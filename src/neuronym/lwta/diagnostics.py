@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from neuronym.activity import Activity
 from neuronym.errors import InputError
 from neuronym.lwta.functional import checked_winners
-from neuronym.lwta.inference import evaluated
 from neuronym.lwta.module import LWTA, lwta_modules
 from neuronym.lwta.trace import Competition, Trace, trace
+from neuronym.modes import evaluation
 
 __all__ = [
     "Diagnosis",
@@ -329,7 +329,7 @@ def diagnose(model: nn.Module, batches: Iterable[Tensor]) -> Diagnosis:
         InputError: The model has no LWTA module, or there is no batch.
     """
     tally = Tally()
-    with evaluated(model):
+    with evaluation(model):
         for batch in batches:
             with tally.watch(model):
                 model(batch)

@@ -38,6 +38,15 @@ class _Compete(torch.autograd.Function):
         return ctx.path.backward(z, winners, grad, grad_kl, ctx.rule), None, None
 
 
+def capturing() -> bool:
+    """Whether a graph is captured or a function transformed: plain operations are wanted."""
+    return (
+        torch.compiler.is_compiling()
+        or bool(torch._C._get_tracing_state())
+        or torch._C._are_functorch_transforms_active()
+    )
+
+
 def run(z: Tensor, rule: Rule) -> Outcome:
     """Let the units of ``z`` compete by ``rule`` (already checked).
 
@@ -47,8 +56,7 @@ def run(z: Tensor, rule: Rule) -> Outcome:
     where the largest wins. Everything else runs plain operations that keep only activations,
     winners and key for the backward pass.
     """
-    captured = torch.compiler.is_compiling() or bool(torch._C._get_tracing_state())
-    if captured or torch._C._are_functorch_transforms_active():
+    if capturing():
         return plain.forward(z, rule) if rule.key is None else plain.literal(z, rule)
     if isinstance(rule.key, Tensor):
         rule = replace(rule, key=int(rule.key))

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
+from neuronym.lwta.engine import capturing
 from neuronym.lwta.plain import Outcome, Rule
 
-__all__ = ["Winners", "attach", "capturing", "note_on"]
+__all__ = ["Winners", "attach", "note_on"]
 
 _NOTE = "_neuronym_winners"
 
@@ -42,15 +42,6 @@ class Winners:
     def __reduce__(self) -> tuple[type, tuple[()]]:
         """Stay behind where the tensor is saved or copied: an empty mapping goes in its place."""
         return OrderedDict, ()
-
-
-def capturing() -> bool:
-    """Whether a graph is captured or a function transformed: plain operations are wanted."""
-    return (
-        torch.compiler.is_compiling()
-        or bool(torch._C._get_tracing_state())
-        or torch._C._are_functorch_transforms_active()
-    )
 
 
 def attach(source: nn.Module, outcome: Outcome, rule: Rule) -> None:

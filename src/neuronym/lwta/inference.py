@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from neuronym.errors import InputError, unknown
 from neuronym.lwta.module import lwta_modules
+from neuronym.modes import evaluation
 
 __all__ = ["INFERENCE_MODES", "Prediction", "inference", "predict_samples", "sampling"]
 
@@ -112,7 +113,7 @@ def predict_samples(
     check_samples(samples)
     arguments = inputs if isinstance(inputs, tuple) else (inputs,)
     mean, squares = torch.zeros(()), torch.zeros(())
-    with evaluated(model), inference(model, "sample"), seeded(seed):
+    with evaluation(model), inference(model, "sample"), seeded(seed):
         for number in range(1, samples + 1):
             output = model(*arguments)
             if not isinstance(output, Tensor):
@@ -155,15 +156,3 @@ def seeded(seed: int) -> Iterator[None]:
         yield
     finally:
         torch.set_rng_state(before)
-
-
-@contextlib.contextmanager
-def evaluated(model: nn.Module) -> Iterator[None]:
-    """Put every module in evaluation mode inside the block; then undo it."""
-    before = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        yield
-    finally:
-        for module, training in before:
-            module.training = training

@@ -8,16 +8,16 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from neuronym.devices import device_of
 from neuronym.errors import InputError, unknown
 from neuronym.lwta.columns import product
 from neuronym.lwta.handover import Winners, note_on
-from neuronym.lwta.inference import evaluated
 from neuronym.lwta.module import lwta_modules
 from neuronym.lwta.report import SparseLayer, SparsityReport
 from neuronym.lwta.sparse_layers import (
@@ -27,11 +27,11 @@ from neuronym.lwta.sparse_layers import (
     dense_layer,
     sparse_layer,
 )
-from neuronym.lwta.survey import Example, arguments_of, copied, example_of
+from neuronym.lwta.survey import Arguments, Example, arguments_of, copied, does_not_run, example_of
+from neuronym.modes import evaluation
 
 __all__ = ["sparsify", "sparsity_report"]
 
-Call: TypeAlias = tuple[tuple[Tensor, ...], dict[str, Tensor]]
 _REPORT = "_neuronym_sparsity"
 
 _MARGIN = 0.95  # the sparse way must gain this much: timings of one moment wobble
@@ -79,7 +79,7 @@ def sparsify(
 
     The copy's outputs equal those of ``model`` to float tolerance, its state dict has the same
     keys and values, and the weights take no more memory. What needs gradients, training mode,
-    autocast, and a graph that is being captured (compile, export) is evaluated densely, exactly as
+    autocast, and a graph that is being captured (compile, export) is evaluated densely, as
     before. Random winners (:func:`neuronym.lwta.inference`) are read sparsely too.
 
     Args:
@@ -159,8 +159,8 @@ def _candidates(model: nn.Module) -> list[_Candidate]:
     ]
 
 
-def _inputs(model: nn.Module, example: Example) -> Call:
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+def _inputs(model: nn.Module, example: Example) -> Arguments:
+    device = device_of(model)
     positional, named = arguments_of(model, example, device)
     if not isinstance(example, (Tensor, Mapping)) and isinstance(example[0], int):
         noise = torch.Generator().manual_seed(0)
@@ -235,20 +235,16 @@ def _time_call(candidate: _Candidate, y: Tensor, won: Winners, timer: _Timer) ->
     candidate.shapes.append(tuple(y.shape))
 
 
-def _run(model: nn.Module, arguments: Call) -> None:
+def _run(model: nn.Module, arguments: Arguments) -> None:
     """Run the copy in evaluation mode; its modes and the random state are as before."""
     devices = [t.device for t in arguments[0] if t.device.type == "cuda"]
     try:
-        with evaluated(model), torch.no_grad(), torch.random.fork_rng(devices=devices):
+        with evaluation(model), torch.no_grad(), torch.random.fork_rng(devices=devices):
             model(*arguments[0], **arguments[1])
     except InputError:
         raise
     except Exception as error:
-        shapes = [tuple(value.shape) for value in (*arguments[0], *arguments[1].values())]
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"the model does not run on an example of shape {', '.join(map(str, shapes))}: {first}"
-        ) from error
+        raise does_not_run(arguments, error) from error
 
 
 def _nothing(model: nn.Module, candidates: Sequence[_Candidate]) -> str:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neuronym.lwta.columns import product
-from neuronym.lwta.handover import Winners, capturing, note_on
+from neuronym.lwta.engine import capturing
+from neuronym.lwta.handover import Winners, note_on
 
 __all__ = ["Layer", "SparseConv2d", "SparseLinear", "columns_of", "dense_layer", "sparse_layer"]
 

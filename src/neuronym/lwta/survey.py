@@ -13,11 +13,25 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from neuronym.channels import ChannelTracker
+from neuronym.devices import device_of
 from neuronym.errors import InputError
 from neuronym.lwta.report import FunctionalCall
 from neuronym.lwta.rules import DEFAULT_RULES, FUNCTIONS, Rules, action_for
 
-__all__ = ["Call", "Example", "Survey", "arguments_of", "copied", "example_of", "survey"]
+__all__ = [
+    "Arguments",
+    "Call",
+    "Example",
+    "Survey",
+    "arguments_of",
+    "copied",
+    "does_not_run",
+    "example_of",
+    "survey",
+]
+
+Arguments: TypeAlias = tuple[tuple[Tensor, ...], dict[str, Tensor]]
+"""What a model is called with: by position and by name."""
 
 Example: TypeAlias = Tensor | Sequence[int] | Sequence[Tensor] | Mapping[str, Tensor]
 
@@ -118,7 +132,7 @@ def survey(model: nn.Module, names: Sequence[str], *, example: Example, rules: R
     except InputError:
         raise
     except Exception:  # whatever a model does not support on the meta device
-        device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        device = device_of(model)
     arguments = arguments_of(model, example, device)
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -126,11 +140,16 @@ def survey(model: nn.Module, names: Sequence[str], *, example: Example, rules: R
     except InputError:
         raise
     except Exception as error:
-        shapes = [tuple(value.shape) for value in (*arguments[0], *arguments[1].values())]
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"the model does not run on an example of shape {', '.join(map(str, shapes))}: {first}"
-        ) from error
+        raise does_not_run(arguments, error) from error
+
+
+def does_not_run(arguments: Arguments, error: Exception) -> InputError:
+    """Return the error that says on what a model does not run, and why."""
+    shapes = [tuple(value.shape) for value in (*arguments[0], *arguments[1].values())]
+    first = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return InputError(
+        f"the model does not run on an example of shape {', '.join(map(str, shapes))}: {first}"
+    )
 
 
 def example_of(model: nn.Module, example: Example | None) -> Example:
@@ -155,9 +174,7 @@ def example_of(model: nn.Module, example: Example | None) -> Example:
     )
 
 
-def arguments_of(
-    model: nn.Module, example: Example, device: torch.device | str
-) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+def arguments_of(model: nn.Module, example: Example, device: torch.device | str) -> Arguments:
     """Return the example as arguments on ``device``."""
 
     def moved(value: Tensor) -> Tensor:
@@ -183,7 +200,7 @@ def arguments_of(
 def _run(
     model: nn.Module,
     names: Sequence[str],
-    arguments: tuple[tuple[Tensor, ...], dict[str, Tensor]],
+    arguments: Arguments,
     rules: Rules,
 ) -> Survey:
     found = Survey({name: [] for name in names})

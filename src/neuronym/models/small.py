@@ -25,6 +25,7 @@ __all__ = [
     "ResNet",
     "cifar_inverted",
     "cifar_resnet",
+    "described",
     "mlp",
     "scale_norms",
     "scene_net",
@@ -281,7 +282,7 @@ def cifar_resnet(
     """
     net = ResNet(num_classes, input_size, widths=(48, 96, 192), blocks=1, stem=2)
     scale_norms(net, gain)
-    return _described(net, CIFAR_MEAN, CIFAR_STD)
+    return described(net, CIFAR_MEAN, CIFAR_STD)
 
 
 def cifar_inverted(
@@ -295,7 +296,7 @@ def cifar_inverted(
     net = InvertedResNet(
         num_classes, input_size, widths=(32, 64, 128), blocks=2, expansion=4, gain=gain
     )
-    return _described(net, CIFAR_MEAN, CIFAR_STD)
+    return described(net, CIFAR_MEAN, CIFAR_STD)
 
 
 def scene_net(
@@ -308,7 +309,7 @@ def scene_net(
     objects look like and others what lies behind them.
     """
     net = PlainNet(num_classes, input_size, widths=(32, 64, 128), strides=(4, 2, 2), gain=gain)
-    return _described(net, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    return described(net, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
 class MLP(nn.Module):
@@ -336,13 +337,13 @@ def mlp(
     """Return a network with one hidden layer of 192 units: the smallest thing that competes."""
     net = MLP(num_classes, input_size, width=192)
     scale_norms(net, gain)
-    return _described(net, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    return described(net, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
 
 _Net = TypeVar("_Net", bound=nn.Module)
 
 
-def _described(net: _Net, mean: tuple[float, ...], std: tuple[float, ...]) -> _Net:
+def described(net: _Net, mean: tuple[float, ...], std: tuple[float, ...]) -> _Net:
     """Attach the preprocessing; grey inputs take the mean over the colours."""
     grey = net.input_size[0] == 1  # type: ignore[index]
     net.mean = (sum(mean) / 3,) if grey else mean  # type: ignore[assignment]

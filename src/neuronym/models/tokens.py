@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from neuronym.errors import InputError
 from neuronym.models.preprocessing import checked_input_size
-from neuronym.models.small import CIFAR_MEAN, CIFAR_STD
+from neuronym.models.small import CIFAR_MEAN, CIFAR_STD, described
 
 __all__ = ["StemmedTransformer", "cifar_deit", "scale_hidden"]
 
@@ -104,7 +104,4 @@ def cifar_deit(
     """
     net = StemmedTransformer(num_classes, input_size, width=96, depth=6, heads=3)
     scale_hidden(net, gain)
-    grey = net.input_size[0] == 1
-    net.mean = (sum(CIFAR_MEAN) / 3,) if grey else CIFAR_MEAN  # type: ignore[assignment]
-    net.std = (sum(CIFAR_STD) / 3,) if grey else CIFAR_STD  # type: ignore[assignment]
-    return net
+    return described(net, CIFAR_MEAN, CIFAR_STD)

@@ -3,7 +3,7 @@
 from neuronym.record.pooling import DEFAULTS, POOLINGS, Pooling, PoolingChoice
 from neuronym.record.recorder import MaskReader, Recorder, SiteStats, Transform, positions_last
 from neuronym.record.recording import Plan, Recording, RecordOptions, feed, record
-from neuronym.record.sites import Site, Sites, evaluation, find_sites, split_call
+from neuronym.record.sites import Site, Sites, find_sites, split_call
 
 __all__ = [
     "DEFAULTS",
@@ -19,7 +19,6 @@ __all__ = [
     "SiteStats",
     "Sites",
     "Transform",
-    "evaluation",
     "feed",
     "find_sites",
     "positions_last",

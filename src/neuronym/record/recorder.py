@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from neuronym.activity import Activity
 from neuronym.errors import InputError
+from neuronym.modes import evaluation
 from neuronym.probes import Batch
 from neuronym.record.pooling import ChosenPooling, PoolingChoice, pooling_for
-from neuronym.record.sites import Site, evaluation
+from neuronym.record.sites import Site
 from neuronym.store import StoreWriter
 
 __all__ = ["MaskReader", "Recorder", "SiteStats", "Transform", "positions_last"]

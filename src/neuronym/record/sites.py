@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from neuronym.channels import ChannelTracker
 from neuronym.errors import InputError, nearest
+from neuronym.modes import evaluation
 
-__all__ = ["Site", "Sites", "evaluation", "find_sites"]
+__all__ = ["Site", "Sites", "find_sites"]
 
 LAYOUTS = ("image", "tokens", "map")
 _CLASS_TOKENS = ("cls_token", "class_token", "class_embedding")
@@ -315,18 +316,6 @@ def _check_found(
             f"none of the {len(left_out)} modules that match {', '.join(wanted)!r} can be a "
             f"site; {name!r}: {reason}"
         )
-
-
-@contextlib.contextmanager
-def evaluation(module: nn.Module) -> Iterator[None]:
-    """Put every sub-module in evaluation mode for the block, then back to what each was."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
 
 
 @contextlib.contextmanager

@@ -18,7 +18,15 @@ from neuronym.models.preprocessing import Preprocessing
 from neuronym.probes.base import ProbeSet
 from neuronym.probes.scenes import SceneSet, render_many
 
-__all__ = ["ImageSource", "Subset", "class_names_of", "epoch_order", "open_source", "split"]
+__all__ = [
+    "ImageSource",
+    "Subset",
+    "class_names_of",
+    "epoch_order",
+    "open_source",
+    "parts_of",
+    "split",
+]
 
 Indices = npt.NDArray[np.int64]
 ImageView = Callable[[Image.Image, int], Tensor]
@@ -62,6 +70,27 @@ class Subset:
 
     def image(self, index: int) -> Image.Image:
         return self._probe.image(int(self._indices[index]))
+
+
+def parts_of(
+    data: ProbeSet, validation: ProbeSet | None, *, holdout: float, seed: int
+) -> tuple[ProbeSet, ProbeSet]:
+    """Return what is trained on and what validates: a share of ``data`` where nothing is given.
+
+    Raises:
+        InputError: Nothing validates, or the two sets have different classes.
+    """
+    if validation is None:
+        if holdout == 0:
+            raise InputError("holdout=0 keeps no image apart; give a validation set")
+        return split(data, holdout, seed=seed)
+    names, other = class_names_of(data), class_names_of(validation)
+    if other != names:
+        raise InputError(
+            f"{validation.name!r} and {data.name!r} have different classes: "
+            f"{', '.join(other[:4])} … and {', '.join(names[:4])} …"
+        )
+    return data, validation
 
 
 def split(probe: ProbeSet, holdout: float, *, seed: int) -> tuple[Subset, Subset]:

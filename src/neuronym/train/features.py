@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from neuronym.devices import device_of
 from neuronym.errors import InputError, UnreadableError
 from neuronym.files import cache_folder, caches_allowed, fingerprint
 from neuronym.models import HeadedModel, Preprocessing
@@ -152,7 +153,7 @@ class _Work:
             "features": head.features,
         }
         self.done, self.total = 0, passes * len(self.wanted)
-        self.device = next((each.device for each in model.parameters()), torch.device("cpu"))
+        self.device = device_of(model)
 
     def gather(self, *, mirrored: bool) -> tuple[FloatArray, Indices, tuple[Skipped, ...]]:
         """Return features, places in the probe set, and broken images, in the probe's order."""

@@ -7,7 +7,6 @@ result is backbone and head in one model folder.
 from __future__ import annotations
 
 import copy
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from neuronym._version import __version__
 from neuronym.devices import checked_device
 from neuronym.errors import InputError, NeuronymError, UnreadableError
 from neuronym.files import claim_folder, fingerprint, write_json, write_manifest
@@ -38,12 +36,12 @@ from neuronym.models.head import classifier_of
 from neuronym.probes import ProbeSet
 from neuronym.record import find_sites
 from neuronym.record.pooling import pooling_for
-from neuronym.train.data import class_names_of, required_labels, split
+from neuronym.train.data import class_names_of, parts_of
 from neuronym.train.features import FeatureOptions, Features, cached_features, feature_folder
 from neuronym.train.head_fit import HeadFit, HeadProgress, fit_head, measure_head
 from neuronym.train.head_settings import HeadSettings
 from neuronym.train.measure import Evaluation
-from neuronym.train.session import METRICS
+from neuronym.train.session import METRICS, versions
 
 __all__ = ["Backbone", "HeadOptions", "HeadResult", "open_backbone", "train_head"]
 
@@ -170,13 +168,7 @@ def train_head(
     """
     settings, options = settings or HeadSettings(), options or HeadOptions()
     names = class_names_of(data)
-    whole, held = data, validation
-    if held is None:
-        if settings.holdout == 0:
-            raise InputError("holdout=0 keeps no image apart; give a validation set")
-        data, held = split(whole, settings.holdout, seed=settings.seed)
-    else:
-        _check_classes(held, whole, names)
+    data, held = parts_of(data, validation, holdout=settings.holdout, seed=settings.seed)
     source = open_backbone(backbone, settings)
     config = _config(settings, source, names, {"training": data, "validation": held})
     _check_rebuild(config, source)
@@ -259,16 +251,6 @@ def _head_config(
     )
 
 
-def _check_classes(held: ProbeSet, data: ProbeSet, names: tuple[str, ...]) -> None:
-    required_labels(held)
-    other = class_names_of(held)
-    if other != names:
-        raise InputError(
-            f"{held.name!r} and {data.name!r} have different classes: "
-            f"{', '.join(other[:4])} … and {', '.join(names[:4])} …"
-        )
-
-
 def _config(
     settings: HeadSettings,
     source: Backbone,
@@ -290,12 +272,7 @@ def _config(
             "train": settings.to_dict(),
             "data": {f"{name} data": part.fingerprint for name, part in parts.items()},
             "backbone fingerprint": source.fingerprint,
-            "versions": {
-                "neuronym": __version__,
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "threads": torch.get_num_threads(),
-            },
+            "versions": versions(),
         },
     )
 

@@ -16,6 +16,7 @@ from torch.nn import functional
 from neuronym.errors import InputError
 from neuronym.lwta import kl_to_uniform, lwta_modules, trace
 from neuronym.models.head import HeadConfig, linear_of, make_head
+from neuronym.modes import evaluation
 from neuronym.train.divergence import DivergedError
 from neuronym.train.features import Features, FloatArray
 from neuronym.train.head_settings import HeadSettings
@@ -307,30 +308,28 @@ def measure_head(
         answers and images of each class.
     """
     device = next(head.parameters()).device
-    was_training = head.training
-    head.eval()
     labels = torch.from_numpy(features.labels)
     counts = torch.zeros(linear_of(head, "output").out_features, 2, dtype=torch.int64)
     nll, divergence, active, values = 0.0, 0.0, 0, 0
     competes = bool(lwta_modules(head))
-    for start in range(0, len(features), _ROWS):
-        part = torch.from_numpy(np.ascontiguousarray(features.values[start : start + _ROWS]))
-        truth = labels[start : start + _ROWS]
-        inputs = part.to(device)
-        hidden = inputs if moments is None else moments.apply(inputs)
-        with trace(head) if competes else contextlib.nullcontext() as record:
-            for name, layer in head.named_children():
-                hidden = layer(hidden)
-                if name == "act":
-                    active += int(torch.count_nonzero(hidden))
-                    values += hidden.numel()
-        logits = hidden.cpu()
-        nll += float(functional.cross_entropy(logits, truth, reduction="sum"))
-        counts[:, 1] += torch.bincount(truth, minlength=len(counts))
-        counts[:, 0] += torch.bincount(truth[logits.argmax(1) == truth], minlength=len(counts))
-        if record is not None:
-            divergence += float(kl_to_uniform(record, batch=1))
-    head.train(was_training)
+    with evaluation(head):
+        for start in range(0, len(features), _ROWS):
+            part = torch.from_numpy(np.ascontiguousarray(features.values[start : start + _ROWS]))
+            truth = labels[start : start + _ROWS]
+            inputs = part.to(device)
+            hidden = inputs if moments is None else moments.apply(inputs)
+            with trace(head) if competes else contextlib.nullcontext() as record:
+                for name, layer in head.named_children():
+                    hidden = layer(hidden)
+                    if name == "act":
+                        active += int(torch.count_nonzero(hidden))
+                        values += hidden.numel()
+            logits = hidden.cpu()
+            nll += float(functional.cross_entropy(logits, truth, reduction="sum"))
+            counts[:, 1] += torch.bincount(truth, minlength=len(counts))
+            counts[:, 0] += torch.bincount(truth[logits.argmax(1) == truth], minlength=len(counts))
+            if record is not None:
+                divergence += float(kl_to_uniform(record, batch=1))
     share = active / values if values else None
     return (
         Evaluation(

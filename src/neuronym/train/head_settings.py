@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from neuronym.errors import DivisibilityError, InputError, unknown
 from neuronym.lwta.layout import check_competitors, nearest_divisors
 from neuronym.models.head import ACTIVATIONS
 from neuronym.models.preprocessing import checked_input_size
+from neuronym.train.checks import (
+    COUNT,
+    NOT_NEGATIVE,
+    PART,
+    POSITIVE,
+    SEED,
+    SHARE,
+    Check,
+    check_ranges,
+    read_settings,
+)
 from neuronym.train.settings import PRECISIONS
 
 __all__ = ["HeadSettings"]
@@ -82,13 +92,7 @@ class HeadSettings:
             raise unknown("activation of the head", str(self.activation), ACTIVATIONS)
         if self.precision not in PRECISIONS:
             raise unknown("precision", str(self.precision), list(PRECISIONS))
-        for name, (fits, text) in _RANGES.items():
-            value = getattr(self, name)
-            if value is None and name == "epochs":
-                continue
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not math.isfinite(value) or not fits(value):
-                raise InputError(f"{name} must be {text}, not {value!r}")
+        check_ranges(self, _RANGES, optional=("epochs",))
         if self.input_size is not None:
             object.__setattr__(self, "input_size", checked_input_size(self.input_size))
         if self.activation != "lwta":
@@ -122,31 +126,22 @@ class HeadSettings:
         Raises:
             InputError: A field is not known, or has a value that is not allowed.
         """
-        names = [each.name for each in fields(cls)]
-        for name in value:
-            if name not in names:
-                raise unknown("head setting", name, names)
-        return cls(**value)
+        return read_settings(cls, value, what="head setting")
 
 
-_Check = tuple[Callable[[Any], bool], str]
-_POSITIVE: _Check = (lambda value: value > 0, "above 0")
-_COUNT: _Check = (lambda value: value >= 1 and value == int(value), "a whole number of at least 1")
-_SHARE: _Check = (lambda value: 0 <= value < 1, "in [0, 1)")
-_NOT_NEGATIVE: _Check = (lambda value: value >= 0, "at least 0")
-_RANGES: dict[str, _Check] = {
-    "hidden": _COUNT,
-    "epochs": _COUNT,
-    "batch_size": _COUNT,
-    "learning_rate": _POSITIVE,
-    "weight_decay": _NOT_NEGATIVE,
-    "dropout": _SHARE,
-    "label_smoothing": _SHARE,
-    "kl_weight": _NOT_NEGATIVE,
-    "samples": _COUNT,
-    "temperature": _POSITIVE,
-    "scale": _POSITIVE,
-    "settle": (lambda value: 0 <= value <= 1, "in [0, 1]"),
-    "seed": (lambda value: value >= 0 and value == int(value), "a whole number of at least 0"),
-    "holdout": _SHARE,
+_RANGES: dict[str, Check] = {
+    "hidden": COUNT,
+    "epochs": COUNT,
+    "batch_size": COUNT,
+    "learning_rate": POSITIVE,
+    "weight_decay": NOT_NEGATIVE,
+    "dropout": SHARE,
+    "label_smoothing": SHARE,
+    "kl_weight": NOT_NEGATIVE,
+    "samples": COUNT,
+    "temperature": POSITIVE,
+    "scale": POSITIVE,
+    "settle": PART,
+    "seed": SEED,
+    "holdout": SHARE,
 }

@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neuronym.activity import Activity
+from neuronym.devices import device_of
 from neuronym.errors import InputError
 from neuronym.lwta import Diagnosis, lwta_modules
 from neuronym.lwta.diagnostics import Tally, watch_activity
 from neuronym.models.preprocessing import Preprocessing
+from neuronym.modes import evaluation
 from neuronym.train.data import ImageSource, Indices
 from neuronym.train.team import Team, share_of
 
@@ -96,7 +98,7 @@ def evaluate(
         InputError: No image could be read.
     """
     plan = Plan(batch_size, tuple(sites), kl, precision)
-    return evaluate_shared(module, source, plan, Team(_device_of(module)))
+    return evaluate_shared(module, source, plan, Team(device_of(module)))
 
 
 @dataclass(frozen=True)
@@ -118,12 +120,8 @@ def evaluate_shared(module: nn.Module, source: ImageSource, plan: Plan, team: Te
     """
     good = source.good
     ours = good[good % team.size == team.rank]
-    was_training = module.training
-    module.eval()
-    try:
+    with evaluation(module):
         counted = _count(module, source, plan, ours)
-    finally:
-        module.train(was_training)
     total = _Counted()
     for each in team.gather(counted):
         total.add(each)
@@ -171,7 +169,7 @@ class _Counted:
 
 
 def _count(module: nn.Module, source: ImageSource, plan: Plan, indices: Indices) -> _Counted:
-    device, found = _device_of(module), _Counted()
+    device, found = device_of(module), _Counted()
     wanted = plan.kl and bool(lwta_modules(module))
     enabled = plan.precision is not None
     with watch_activity(module, plan.sites) as found.activity:
@@ -225,39 +223,31 @@ def calibrate(
     ]
     if not norms:
         return 0
-    device = _device_of(module)
+    device = device_of(module)
     team = team or Team(device)
     ours = share_of(batch_size, team.rank, team.size)
     whole = [
         np.asarray(order)[start : start + batch_size] for start in range(0, len(order), batch_size)
     ]
-    was_training = module.training
     momenta = [norm.momentum for norm in norms]
-    module.eval()
     batches = 0
-    try:
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None
-            norm.train()
-        for pixels, labels in source.groups([group[ours] for group in whole]):
-            if min(team.counts(len(labels))) < 2:
-                continue
-            with torch.autocast(device.type, dtype=precision, enabled=precision is not None):
-                module(prepared(pixels, source.preprocessing, device))
-            batches += 1
-        for norm in norms:
-            means, variances = norm.running_mean, norm.running_var
-            if means is not None and variances is not None:
-                team.average([means, variances], weight=float(batches))
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-        module.train(was_training)
+    with evaluation(module):
+        try:
+            for norm in norms:
+                norm.reset_running_stats()
+                norm.momentum = None
+                norm.train()
+            for pixels, labels in source.groups([group[ours] for group in whole]):
+                if min(team.counts(len(labels))) < 2:
+                    continue
+                with torch.autocast(device.type, dtype=precision, enabled=precision is not None):
+                    module(prepared(pixels, source.preprocessing, device))
+                batches += 1
+            for norm in norms:
+                means, variances = norm.running_mean, norm.running_var
+                if means is not None and variances is not None:
+                    team.average([means, variances], weight=float(batches))
+        finally:
+            for norm, momentum in zip(norms, momenta, strict=True):
+                norm.momentum = momentum
     return batches
-
-
-def _device_of(module: nn.Module) -> torch.device:
-    for parameter in module.parameters():
-        return parameter.device
-    return torch.device("cpu")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,10 +18,10 @@ from neuronym.lwta.rules import action_for
 from neuronym.models import LoadedModel, ModelConfig, load, read_config
 from neuronym.probes.base import ProbeSet
 from neuronym.train.checkpoint import FOLDER, State, check_same_run, read_state
-from neuronym.train.data import class_names_of, open_source, required_labels, split
+from neuronym.train.data import class_names_of, open_source, parts_of
 from neuronym.train.depth import set_drop_path
 from neuronym.train.loop import Loop, Progress
-from neuronym.train.session import KIND, Session, TrainResult, finished
+from neuronym.train.session import KIND, Session, TrainResult, finished, versions
 from neuronym.train.settings import TrainSettings
 from neuronym.train.team import open_team
 
@@ -66,7 +65,7 @@ def train(
         NeuronymError: As in :func:`neuronym.models.load` and :func:`neuronym.lwta.convert`.
     """
     names = class_names_of(data)
-    data, validation = _parts(settings, data, validation, names)
+    data, validation = parts_of(data, validation, holdout=settings.holdout, seed=settings.seed)
     team = open_team(
         device=settings.device, precision=settings.precision, accumulate=settings.accumulate
     )
@@ -132,33 +131,9 @@ def _config(
             "left_dense": list(built.left),
             "train": settings.to_dict(),
             "data": {name: run[name] for name in ("training data", "validation data")},
-            "versions": {
-                "neuronym": __version__,
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "threads": torch.get_num_threads(),
-            },
+            "versions": versions(),
         },
     )
-
-
-def _parts(
-    settings: TrainSettings,
-    data: ProbeSet,
-    validation: ProbeSet | None,
-    names: tuple[str, ...],
-) -> tuple[ProbeSet, ProbeSet]:
-    if validation is None:
-        if settings.holdout == 0:
-            raise InputError("holdout=0 keeps no image apart; give a validation set")
-        return split(data, settings.holdout, seed=settings.seed)
-    required_labels(validation)
-    if class_names_of(validation) != names:
-        raise InputError(
-            f"{validation.name!r} and {data.name!r} have different classes: "
-            f"{', '.join(class_names_of(validation)[:4])} … and {', '.join(names[:4])} …"
-        )
-    return data, validation
 
 
 def _claim(

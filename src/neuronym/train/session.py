@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from neuronym._version import __version__
 from neuronym.files import read_json, write_json, write_manifest
 from neuronym.lwta import gradual
 from neuronym.models import ModelConfig, read_config, save_folder
@@ -19,7 +22,7 @@ from neuronym.train.loop import Loop, Progress
 from neuronym.train.measure import Evaluation, Plan, evaluate_shared
 from neuronym.train.scorecard import SCORECARD, scorecard_of
 
-__all__ = ["KIND", "LAST", "METRICS", "Session", "TrainResult", "finished"]
+__all__ = ["KIND", "LAST", "METRICS", "Session", "TrainResult", "finished", "versions"]
 
 KIND = "train"
 SCHEMA = 1
@@ -194,3 +197,13 @@ def finished(folder: Path) -> TrainResult:
         seconds=float(metrics["seconds"]),
         skipped=dict(metrics["skipped"]),
     )
+
+
+def versions() -> dict[str, Any]:
+    """Return what a reader needs to repeat a run bit for bit, beside its settings and data."""
+    return {
+        "neuronym": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+    }

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +14,17 @@ from neuronym.lwta.layout import check_competitors
 from neuronym.lwta.schedules import SCHEDULES as TEMPERATURES
 from neuronym.models.preprocessing import checked_input_size
 from neuronym.train.augment import AUGMENTATIONS
+from neuronym.train.checks import (
+    COUNT,
+    NOT_NEGATIVE,
+    PART,
+    POSITIVE,
+    SEED,
+    SHARE,
+    Check,
+    check_ranges,
+    read_settings,
+)
 from neuronym.train.optim import OPTIMIZERS, SCHEDULES
 
 __all__ = ["PRECISIONS", "TrainSettings"]
@@ -143,13 +153,7 @@ class TrainSettings:
         for name, allowed in _NAMES.items():
             if getattr(self, name) not in allowed:
                 raise unknown(name, str(getattr(self, name)), list(allowed))
-        for name, (fits, text) in _RANGES.items():
-            value = getattr(self, name)
-            if value is None and name in ("clip_norm", "temperature_end"):
-                continue
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not math.isfinite(value) or not fits(value):
-                raise InputError(f"{name} must be {text}, not {value!r}")
+        check_ranges(self, _RANGES, optional=("clip_norm", "temperature_end"))
         if self.gradual + self.settle > 1:
             raise InputError(
                 f"gradual={self.gradual} and settle={self.settle} are shares of one run and must "
@@ -179,42 +183,32 @@ class TrainSettings:
         Raises:
             InputError: A field is not known, or has a value that is not allowed.
         """
-        names = [each.name for each in fields(cls)]
-        for name in value:
-            if name not in names:
-                raise unknown("training setting", name, names)
-        return cls(**value)
+        return read_settings(cls, value, what="training setting")
 
 
-_Check = tuple[Callable[[Any], bool], str]
-_POSITIVE: _Check = (lambda value: value > 0, "above 0")
-_COUNT: _Check = (lambda value: value >= 1 and value == int(value), "a whole number of at least 1")
-_SHARE: _Check = (lambda value: 0 <= value < 1, "in [0, 1)")
-_NOT_NEGATIVE: _Check = (lambda value: value >= 0, "at least 0")
-_PART: _Check = (lambda value: 0 <= value <= 1, "in [0, 1]")
-_RANGES: dict[str, _Check] = {
-    "epochs": _COUNT,
-    "batch_size": _COUNT,
-    "accumulate": _COUNT,
-    "learning_rate": _POSITIVE,
-    "momentum": _SHARE,
-    "weight_decay": _NOT_NEGATIVE,
-    "warmup": _SHARE,
-    "clip_norm": _POSITIVE,
-    "label_smoothing": _SHARE,
-    "mixup": _NOT_NEGATIVE,
-    "cutmix": _NOT_NEGATIVE,
-    "drop_path": _SHARE,
-    "kl_weight": _NOT_NEGATIVE,
-    "temperature": _POSITIVE,
-    "temperature_end": _POSITIVE,
-    "settle": _PART,
-    "gradual": _PART,
-    "seed": (lambda value: value >= 0 and value == int(value), "a whole number of at least 0"),
-    "holdout": _SHARE,
-    "workers": _COUNT,
-    "memory_mb": _COUNT,
-    "checkpoint_minutes": _POSITIVE,
+_RANGES: dict[str, Check] = {
+    "epochs": COUNT,
+    "batch_size": COUNT,
+    "accumulate": COUNT,
+    "learning_rate": POSITIVE,
+    "momentum": SHARE,
+    "weight_decay": NOT_NEGATIVE,
+    "warmup": SHARE,
+    "clip_norm": POSITIVE,
+    "label_smoothing": SHARE,
+    "mixup": NOT_NEGATIVE,
+    "cutmix": NOT_NEGATIVE,
+    "drop_path": SHARE,
+    "kl_weight": NOT_NEGATIVE,
+    "temperature": POSITIVE,
+    "temperature_end": POSITIVE,
+    "settle": PART,
+    "gradual": PART,
+    "seed": SEED,
+    "holdout": SHARE,
+    "workers": COUNT,
+    "memory_mb": COUNT,
+    "checkpoint_minutes": POSITIVE,
 }
 _NAMES: dict[str, Any] = {
     "optimizer": OPTIMIZERS,
