@@ -1,7 +1,7 @@
 """A chunked store of arrays whose rows are images, identified by what determined its numbers.
 
 A store is a folder: one zarr array per name and ``store.json``, which is written last and holds
-the identity. While it is written it lies in a temporary folder beside its place, so that a
+the identity and a checksum of every file. While it is written it lies in a temporary folder beside its place, so that a
 folder with the right name is always whole. Works with zarr 2.18 and with zarr 3.
 """
 
@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,11 +41,12 @@ class Store:
         facts: What the writer found out, as it was given to :meth:`StoreWriter.note`.
     """
 
-    def __init__(self, folder: Path, identity: Identity, facts: Identity, names: list[str]) -> None:
+    def __init__(self, folder: Path, index: Mapping[str, Any]) -> None:
         self.folder = folder
-        self.identity = identity
-        self.facts = facts
-        self._names = names
+        self.identity: Identity = index["identity"]
+        self.facts: Identity = index["facts"]
+        self._names: list[str] = index["arrays"]
+        self._checksums: Mapping[str, str] = index.get("checksums", {})
         self._open: dict[str, Any] = {}
 
     @property
@@ -71,6 +73,25 @@ class Store:
             return np.asarray(array[chosen])
         except (OSError, ValueError, RuntimeError) as error:
             raise UnreadableError(f"array {name!r} of {str(self.folder)!r}: {error}") from error
+
+    def verify(self) -> None:
+        """Compare every file with the checksum that was taken when it was written.
+
+        Raises:
+            UnreadableError: A file is lost or damaged; the text names the file and its array.
+        """
+        for relative, expected in self._checksums.items():
+            path = self.folder / relative
+            try:
+                found = _checksum(path)
+            except OSError as error:
+                found = error.strerror or "cannot be read"
+            if found != expected:
+                name = self._names[int(relative.partition("/")[0])]
+                raise UnreadableError(
+                    f"chunk {relative!r} of array {name!r} in {str(self.folder)!r} is damaged: "
+                    f"its checksum is {found}, not {expected}"
+                )
 
     def _array(self, name: str) -> Any:
         if name not in self._names:
@@ -160,6 +181,11 @@ class StoreWriter:
             "identity": identity,
             "facts": self._facts,
             "arrays": list(self._arrays),
+            "checksums": {
+                path.relative_to(self._folder).as_posix(): _checksum(path)
+                for path in sorted(self._folder.rglob("*"))
+                if path.is_file()
+            },
         }
         _write_json(self._folder / INDEX, index)
 
@@ -222,7 +248,7 @@ def open_store(folder: str | Path, identity: Identity | None = None) -> Store:
             )
     with contextlib.suppress(OSError):  # says to prune() that it is in use; may be read only
         os.utime(folder / INDEX)
-    return Store(folder, index["identity"], index["facts"], index["arrays"])
+    return Store(folder, index)
 
 
 def try_open(folder: str | Path, identity: Identity) -> Store | None:
@@ -276,6 +302,15 @@ def differences(found: Identity, wanted: Identity) -> list[str]:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _checksum(path: Path) -> str:
+    """Return the CRC-32 of a file in hexadecimal digits."""
+    value = 0
+    with path.open("rb") as file:
+        while part := file.read(_CHUNK_BYTES):
+            value = zlib.crc32(part, value)
+    return f"{value:08x}"
 
 
 def _plain(identity: Identity) -> dict[str, Any]:

@@ -168,3 +168,19 @@ def test_prune_deletes_what_was_used_longest_ago(tmp_path) -> None:
     assert [path.name for path in gone] == ["c", "d"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "notes"]
     assert prune(tmp_path / "nothing", limit_bytes=0) == []
+
+
+def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
+    with create(tmp_path / "store", {"kind": "test"}) as writer:
+        writer.append("values", np.arange(3000, dtype=np.float32)[:, None])
+    store = open_store(tmp_path / "store")
+    store.verify()
+    chunk = tmp_path / "store" / "0" / "1.0"
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 1
+    chunk.write_bytes(bytes(data))
+    with pytest.raises(UnreadableError, match=r"chunk '0/1\.0' of array 'values' .* is damaged"):
+        store.verify()
+    chunk.unlink()
+    with pytest.raises(UnreadableError, match="No such file"):
+        store.verify()

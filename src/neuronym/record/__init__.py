@@ -1,13 +1,16 @@
 """Recording: sites, poolings, and the activations of a probe set in a store."""
 
+from neuronym.record.capture import Capture, Captured, MaskReader, positions_last
 from neuronym.record.pooling import DEFAULTS, POOLINGS, Pooling, PoolingChoice
-from neuronym.record.recorder import MaskReader, Recorder, SiteStats, Transform, positions_last
+from neuronym.record.recorder import Recorder, SiteStats, Transform
 from neuronym.record.recording import Plan, Recording, RecordOptions, feed, record
 from neuronym.record.sites import Site, Sites, find_sites, split_call
 
 __all__ = [
     "DEFAULTS",
     "POOLINGS",
+    "Capture",
+    "Captured",
     "MaskReader",
     "Plan",
     "Pooling",

@@ -19,10 +19,10 @@ from torch import nn
 from neuronym.errors import InputError, UnreadableError, nearest
 from neuronym.files import fingerprint
 from neuronym.probes import Batch, Batches, ProbeSet, Skipped, batches
+from neuronym.record.capture import MaskReader
 from neuronym.record.pooling import PoolingChoice, pooling_for
 from neuronym.record.recorder import (
     INDICES,
-    MaskReader,
     Recorder,
     SiteStats,
     Transform,
