@@ -22,6 +22,7 @@ from neuronym.vision_text import VisionTextModel
 __all__ = [
     "EmbedOptions",
     "ImageEmbeddings",
+    "embed_batch",
     "embed_concepts",
     "embed_images",
     "record_and_embed",
@@ -66,6 +67,15 @@ class ImageEmbeddings:
     vectors: FloatArray
     indices: npt.NDArray[np.int64]
     skipped: tuple[Skipped, ...]
+
+
+def embed_batch(model: VisionTextModel, batch: Batch) -> FloatArray:
+    """Embed the images of a batch: ``(images, dim)`` float32.
+
+    Raises:
+        InputError: The model gives something else than finite ``(images, dim)``.
+    """
+    return _checked(model, model.embed_images(batch.images), len(batch), "images", batch.ids)
 
 
 def embed_concepts(
@@ -156,8 +166,7 @@ class _Embedder:
         self._indices: list[npt.NDArray[np.int64]] = []
 
     def add(self, batch: Batch) -> None:
-        vectors = self._model.embed_images(batch.images)
-        self._vectors.append(_checked(self._model, vectors, len(batch), "images", batch.ids))
+        self._vectors.append(embed_batch(self._model, batch))
         self._indices.append(batch.indices)
 
     def finish(self, skipped: Sequence[Skipped]) -> ImageEmbeddings:

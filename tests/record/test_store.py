@@ -170,7 +170,7 @@ def test_prune_deletes_what_was_used_longest_ago(tmp_path) -> None:
     assert prune(tmp_path / "nothing", limit_bytes=0) == []
 
 
-def test_a_damaged_chunk_is_named(tmp_path: Path) -> None:
+def test_a_damaged_chunk_is_named(tmp_path) -> None:
     with create(tmp_path / "store", {"kind": "test"}) as writer:
         writer.append("values", np.arange(3000, dtype=np.float32)[:, None])
     store = open_store(tmp_path / "store")

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-__all__ = ["Atlas", "BatchSize", "Images", "Model", "Out", "Overwrite", "Quiet", "Seed"]
+__all__ = [
+    "Atlas",
+    "BatchSize",
+    "ChannelDim",
+    "Device",
+    "Images",
+    "Model",
+    "Out",
+    "Overwrite",
+    "Pooling",
+    "Quiet",
+    "Seed",
+    "Sites",
+    "VisionText",
+    "channel_dims",
+]
 
 Model = Annotated[
     str,
@@ -25,6 +41,24 @@ Images = Annotated[
         "torchvision:CIFAR10/test, hf:REPO/SPLIT or webdataset:PATTERN.",
     ),
 ]
+Sites = Annotated[
+    str,
+    typer.Option("--sites", help="Module names with wildcards, e.g. 'blocks.6*'; commas join."),
+]
+VisionText = Annotated[
+    str,
+    typer.Option(
+        "--vision-text", help="pocket, open_clip:ARCH/TAG_OR_CHECKPOINT, hf:REPO_OR_FOLDER."
+    ),
+]
+Pooling = Annotated[
+    str | None, typer.Option("--pooling", help="mean, max, token or winner; default: by site.")
+]
+ChannelDim = Annotated[
+    list[str] | None,
+    typer.Option("--channel-dim", help="MODULE=DIM where the units' dimension is not known."),
+]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda …")]
 Out = Annotated[Path, typer.Option("--out", help="The folder to write.")]
 Atlas = Annotated[Path, typer.Option("--atlas", help="The folder of a finished dissection.")]
 Overwrite = Annotated[
@@ -33,3 +67,20 @@ Overwrite = Annotated[
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Images per batch.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
+
+
+def channel_dims(pairs: Sequence[str]) -> dict[str, int]:
+    """Read ``MODULE=DIM`` pairs.
+
+    Raises:
+        InputError: One is not of that form.
+    """
+    from neuronym.errors import InputError
+
+    dims = {}
+    for pair in pairs:
+        name, _, dim = pair.rpartition("=")
+        if not name or not dim.lstrip("-").isdigit():
+            raise InputError(f"--channel-dim takes MODULE=DIM with a whole number, not {pair!r}")
+        dims[name] = int(dim)
+    return dims

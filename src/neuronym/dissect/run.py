@@ -92,7 +92,7 @@ def dissect(
     options = options or DissectOptions()
     if isinstance(similarity, str):
         checked_keywords(similarity, options.similarity_keywords)
-    target = target_of(model, options)
+    target = target_of(model, options.transform)
     seconds: dict[str, float] = {}
     with on_device(target.module, options.device) as device:
         with _timed(seconds, "find_sites"):
@@ -165,7 +165,7 @@ def record_sites(
         InputError: The model has no such site, or it has another number of units.
     """
     options = options or DissectOptions()
-    target = target_of(model, options)
+    target = target_of(model, options.transform)
     with on_device(target.module, options.device) as device:
         masks = mask_reader(target.module)
         found = find_sites(

@@ -12,7 +12,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from neuronym.devices import checked_device
-from neuronym.dissect.options import DissectOptions
 from neuronym.errors import InputError
 from neuronym.models import LoadedModel, model_fingerprint
 from neuronym.probes import ProbeSet, batches
@@ -41,14 +40,16 @@ class Target:
     reusable: bool
 
 
-def target_of(model: LoadedModel | nn.Module, options: DissectOptions) -> Target:
+def target_of(
+    model: LoadedModel | nn.Module, transform: Callable[[Image.Image], Tensor] | None
+) -> Target:
     """Return what is needed to run a model.
 
     Raises:
-        InputError: A plain module comes without ``options.transform``.
+        InputError: A plain module comes without a transform.
     """
     if isinstance(model, LoadedModel):
-        if options.transform is not None:
+        if transform is not None:
             raise InputError("a loaded model has its own transform; leave options.transform out")
         fixed = model.spec.partition(":")[0] in _FIXED_CODE or Path(model.spec).is_dir()
         return Target(model.module, model.transform, model.spec, model.fingerprint, fixed)
@@ -56,13 +57,13 @@ def target_of(model: LoadedModel | nn.Module, options: DissectOptions) -> Target
         raise InputError(
             f"model must be a LoadedModel or a torch module, not {type(model).__name__}"
         )
-    if options.transform is None:
+    if transform is None:
         raise InputError(
             "a plain module needs DissectOptions(transform=...), which turns a PIL image into "
             "its input; or load it with neuronym.models.load"
         )
-    fingerprint = model_fingerprint(model, options.transform)
-    return Target(model, options.transform, type(model).__name__, fingerprint, reusable=False)
+    fingerprint = model_fingerprint(model, transform)
+    return Target(model, transform, type(model).__name__, fingerprint, reusable=False)
 
 
 @contextlib.contextmanager

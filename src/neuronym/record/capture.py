@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from neuronym.activity import Activity
 from neuronym.errors import InputError
 from neuronym.modes import evaluation
-from neuronym.record.pooling import ChosenPooling, PoolingChoice, pooling_for
+from neuronym.record.pooling import ChosenPooling, PoolingChoice, pooling_for, token_of
 from neuronym.record.sites import Site
 
 __all__ = ["Capture", "Captured", "MaskReader", "positions_last"]
@@ -46,6 +46,9 @@ class Captured:
     Attributes:
         pooled: ``(images, units)`` float32.
         won: ``(units,)`` int64, positions that each unit won; ``None`` at a dense site.
+        candidates: ``(images, units)`` bool, the units that may be the image winner of their
+            block: those that won a position of the image or, where the site is pooled at a
+            token, that token; ``None`` at a dense site.
         active: Entries over all units, images and positions that a mask let pass or, at a dense
             site, that are not zero.
         values: All of them.
@@ -53,6 +56,7 @@ class Captured:
 
     pooled: npt.NDArray[np.float32]
     won: npt.NDArray[np.int64] | None
+    candidates: npt.NDArray[np.bool_] | None
     active: int
     values: int
 
@@ -91,9 +95,14 @@ class _SiteState:
         self.captured = Captured(
             pooled.to("cpu", torch.float32).numpy(),
             None if won is None else won.sum((0, 2)).cpu().numpy(),
+            None if won is None else self._candidates(won).cpu().numpy(),
             activity.active,
             activity.values,
         )
+
+    def _candidates(self, won: Tensor) -> Tensor:
+        token = token_of(self.pooling.name)
+        return won.any(-1) if token is None else won[..., token]
 
 
 class Capture:

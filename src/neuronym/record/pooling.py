@@ -98,6 +98,12 @@ def pooling_for(choice: PoolingChoice, site: Site, *, competes: bool) -> ChosenP
     return ChosenPooling(choice, _by_name(choice, site, competes), known=True)
 
 
+def token_of(name: str) -> int | None:
+    """Return which token a pooling of that name reads, or ``None`` where it reads all positions."""
+    kind, _, index = name.partition(":")
+    return int(index or 0) if kind == "token" else None
+
+
 def _by_name(name: str, site: Site, competes: bool) -> Pooling:
     kind, colon, index = name.partition(":")
     if kind not in POOLINGS or (colon and kind != "token"):
@@ -113,7 +119,7 @@ def _by_name(name: str, site: Site, competes: bool) -> Pooling:
         )
     if colon and not index.isdigit():
         raise InputError(f"pooling {name!r} must be 'token' or 'token:INDEX'")
-    number = int(index) if colon else 0
+    number = token_of(name) or 0
     if number >= site.positions:
         raise InputError(f"pooling {name!r}: {site.name!r} has tokens 0 to {site.positions - 1}")
     return partial(token, index=number)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from neuronym.devices import checked_device
 from neuronym.errors import InputError, NeuronymError
 
-__all__ = ["Place", "Team", "close_team", "open_team", "share_of"]
+__all__ = ["Place", "Team", "close_team", "join_team", "open_team", "share_of"]
 
 _Result = TypeVar("_Result")
 _LAUNCHED = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
@@ -165,25 +166,51 @@ def open_team(*, device: str, precision: str, accumulate: int) -> Team:
             from the settings, or for a way of sharing other than one whole model per process.
         UnavailableError: The device is not on this machine.
     """
+    if _launched():
+        _check_launcher(precision, accumulate)
+    return join_team(device)
+
+
+def join_team(device: str | None, *, patience: timedelta = timedelta(days=7)) -> Team:
+    """Join the processes that a launcher began; without one, return a team of one.
+
+    Args:
+        device: ``"cpu"``, or ``"cuda"``: then each process takes a device of its own. ``None``
+            takes cuda where every process has one, else cpu.
+        patience: How long a process may wait for the others.
+
+    Raises:
+        InputError: torch knows no such device; or the launcher asks for a way of sharing other
+            than one whole model per process.
+        UnavailableError: The device is not on this machine.
+    """
+    if device is None:
+        device = "cuda" if _launched() and torch.cuda.is_available() else "cpu"
     found = checked_device(device)
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if not _launched():
         return Team(found)
-    _check_launcher(precision, accumulate)
     from accelerate import Accelerator
-    from accelerate.utils import DistributedType
+    from accelerate.utils import DistributedType, InitProcessGroupKwargs
 
     kind = found.type
     accelerator = Accelerator(
-        cpu=kind == "cpu", mixed_precision="no", gradient_accumulation_steps=1
+        cpu=kind == "cpu",
+        mixed_precision="no",
+        gradient_accumulation_steps=1,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=patience)],
     )
     allowed = (DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
     if accelerator.distributed_type not in allowed or accelerator.device.type != kind:
         raise InputError(
             f"the launcher shares the work as {accelerator.distributed_type.value} on "
-            f"{accelerator.device.type}; train runs one whole model per process on cpu or cuda, "
+            f"{accelerator.device.type}; here each process runs one whole model on cpu or cuda, "
             f"and device is {device!r}"
         )
     return _Accelerated(accelerator)
+
+
+def _launched() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) >= 2
 
 
 def _check_launcher(precision: str, accumulate: int) -> None:

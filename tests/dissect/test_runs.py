@@ -1,0 +1,341 @@
+"""Runs: shards in any order, kills at any moment, damaged chunks, full disks, other models."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from record_planted import BATCH, BROKEN, SEGMENT, images, network, recorded
+
+from neuronym.dissect import RecordingOptions, record_run
+from neuronym.errors import FolderInUseError, InputError, MissingError, UnreadableError
+from neuronym.record.runs import Run, Shard, merge_runs, parse_shard
+from planted import PlantedVisionText, transform
+
+SCRIPT = Path(__file__).parent / "record_planted.py"
+COUNT = 150
+TOLERANCE = 1e-9
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Run:
+    return recorded(tmp_path_factory.mktemp("whole") / "run", COUNT, keep="all")
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> list[Path]:
+    base = tmp_path_factory.mktemp("shards")
+    places = [base / f"part{index}" for index in range(1, 5)]
+    for index, place in enumerate(places, 1):
+        recorded(place, COUNT, keep="all", shard=Shard(index, 4))
+    return places
+
+
+def arrays_of(run: Run) -> dict[str, np.ndarray]:
+    return dict(run.sketches.arrays())
+
+
+def assert_same(found: Run, wanted: Run, *, exactly: bool) -> None:
+    """Compare every number of two runs."""
+    ours, theirs = arrays_of(found), arrays_of(wanted)
+    assert ours.keys() == theirs.keys()
+    for name, array in ours.items():
+        if exactly or array.dtype != np.float64:
+            np.testing.assert_array_equal(array, theirs[name], err_msg=name)
+        else:
+            np.testing.assert_allclose(array, theirs[name], rtol=TOLERANCE, err_msg=name)
+    np.testing.assert_array_equal(found.keys(), wanted.keys())
+    np.testing.assert_array_equal(found.embeddings(), wanted.embeddings())
+    assert found.ids(found.keys()) == wanted.ids(wanted.keys())
+    assert found.skipped == wanted.skipped
+    for site in wanted.sites:
+        np.testing.assert_array_equal(found.activations(site.name), wanted.activations(site.name))
+
+
+def test_a_run_holds_what_the_model_did(whole) -> None:
+    probes = images(COUNT)
+    readable = [place for place in range(COUNT) if place not in BROKEN]
+    module = network().eval()
+    inputs = torch.stack([transform(probes.image(place)) for place in readable])
+    with torch.no_grad():
+        expected = module.detect(module.flat(module.cells(inputs))).numpy()
+    embeddings = PlantedVisionText().embed_images([probes.image(place) for place in readable])
+    np.testing.assert_allclose(whole.activations("detect"), expected, rtol=1e-6, atol=1e-7)
+    np.testing.assert_array_equal(whole.keys(), readable)
+    np.testing.assert_array_equal(whole.embeddings(), embeddings)
+    assert [each.index for each in whole.skipped] == list(BROKEN)
+    sketch = whole.sketch("detect")
+    exact = whole.activations("detect").astype(np.float64)
+    np.testing.assert_allclose(sketch.products, exact.T @ embeddings.astype(np.float64), rtol=1e-9)
+    np.testing.assert_allclose(sketch.squares, (exact**2).sum(0), rtol=1e-12)
+    assert int(sketch.images[0]) == len(readable) == len(whole)
+    competing = whole.sketch("act")
+    assert competing.won is not None
+    assert int(competing.won.sum()) == len(readable) * 20 // 4
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2)])
+def test_four_shards_in_any_order_are_one_run(whole, shards, tmp_path, order) -> None:
+    merged = merge_runs([shards[each] for each in order], tmp_path / "merged")
+    assert_same(merged, whole, exactly=False)
+
+
+def test_a_merged_run_stands_alone(whole, shards, tmp_path) -> None:
+    copies = [shutil.copytree(place, tmp_path / place.name) for place in shards]
+    merge_runs(copies, tmp_path / "merged")
+    for place in copies:
+        shutil.rmtree(place)
+    assert_same(Run(tmp_path / "merged"), whole, exactly=False)
+
+
+def start(out: Path, **options: str) -> subprocess.Popen[bytes]:
+    flags = [text for name, value in options.items() for text in (f"--{name}", value)]
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(out), str(COUNT), *flags],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+    )
+
+
+def batches_kept(out: Path) -> int:
+    return len(list((out / "segments").glob("*.journal/*.npz"))) + SEGMENT // BATCH * len(
+        [path for path in (out / "data").glob("*") if path.name.isdigit()]
+    )
+
+
+def test_killed_again_and_again_it_ends_the_same(whole, tmp_path) -> None:
+    out = tmp_path / "killed"
+    moments = random.Random(0)
+    kept, kills = 0, 0
+    for target in (1, 3, 6, 9, 13):
+        process = start(out, pause="0.15")
+        deadline = time.monotonic() + 120
+        while batches_kept(out) < target and process.poll() is None:
+            assert time.monotonic() < deadline, "the recording does not get on"
+            time.sleep(0.005)
+        time.sleep(moments.random() * 0.15)
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+        assert batches_kept(out) >= max(kept, target)
+        kept = batches_kept(out)
+        with pytest.raises(UnreadableError, match="not a finished run"):
+            Run(out)
+    assert kills == 5
+    process = start(out)
+    assert process.wait() == 0, process.stderr.read()
+    assert_same(Run(out), whole, exactly=True)
+    assert not (out / "segments").exists()
+
+
+def test_two_processes_are_one_run(whole, tmp_path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    out = tmp_path / "together"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(out), str(COUNT)],
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "WORLD_SIZE": "2",
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": port,
+                "ACCELERATE_USE_CPU": "true",
+            },
+            stderr=subprocess.PIPE,
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors.decode()
+    assert_same(Run(out), whole, exactly=False)
+    assert not (out / ".processes").exists()
+
+
+def test_a_finished_run_is_kept_and_a_damaged_segment_recorded_again(tmp_path) -> None:
+    run = recorded(tmp_path / "run", COUNT, keep="all")
+    before = arrays_of(run)
+    activations = run.activations("detect")
+    chunk = next(path for path in (run.folder / "data" / "00000001").rglob("0.0"))
+    stamp = (run.folder / "data" / "00000000" / "store.json").stat().st_ino
+    data = bytearray(chunk.read_bytes())
+    data[-1] ^= 255
+    chunk.write_bytes(bytes(data))
+    with pytest.raises(UnreadableError, match=r"chunk .* of array .* is damaged"):
+        Run(run.folder).activations("detect")
+    seen: list[str] = []
+    again = recorded(
+        run.folder, COUNT, keep="all", progress=lambda done, total, note: seen.append(note)
+    )
+    assert "found" in seen
+    np.testing.assert_array_equal(again.activations("detect"), activations)
+    for name, array in arrays_of(again).items():
+        np.testing.assert_array_equal(array, before[name])
+    assert (run.folder / "data" / "00000000" / "store.json").stat().st_ino == stamp
+
+
+def test_damaged_sketches_are_named_and_made_again(tmp_path) -> None:
+    run = recorded(tmp_path / "run", COUNT)
+    before = arrays_of(run)
+    chunk = max((run.folder / "sketches").rglob("0.0"), key=lambda path: path.stat().st_size)
+    chunk.write_bytes(chunk.read_bytes()[:-3])
+    with pytest.raises(UnreadableError, match=r"chunk .* of array 'sites/"):
+        arrays_of(Run(run.folder))
+    for name, array in arrays_of(recorded(run.folder, COUNT)).items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+def test_a_damaged_journal_loses_only_its_end(whole, tmp_path) -> None:
+    out = tmp_path / "run"
+    process = start(out, pause="0.1")
+    while batches_kept(out) < 3:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    last = max((out / "segments").glob("*.journal/*.npz"))
+    last.write_bytes(last.read_bytes()[:-100])
+    assert_same(recorded(out, COUNT, keep="all"), whole, exactly=True)
+
+
+def test_a_full_disk_loses_nothing(whole, tmp_path, monkeypatch) -> None:
+    out = tmp_path / "run"
+    write = Path.write_bytes
+    left = [7]
+
+    def full(self: Path, data: bytes) -> int:
+        if self.parent.suffix == ".journal":
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+        return write(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match=r"No space left .*make room and repeat the command"):
+        recorded(out, COUNT, keep="all")
+    monkeypatch.undo()
+    assert batches_kept(out) == 7
+    assert_same(recorded(out, COUNT, keep="all"), whole, exactly=True)
+
+
+def test_winners_are_kept_in_little_room(tmp_path) -> None:
+    run = recorded(tmp_path / "run", COUNT, keep="winners")
+    every = recorded(tmp_path / "all", COUNT, keep="all")
+    np.testing.assert_array_equal(run.activations("act"), every.activations("act"))
+    np.testing.assert_array_equal(run.activations("detect"), every.activations("detect"))
+    store = run._stores[0]
+    assert store.shape("kept/act/winner") == store.shape("kept/act/value") == (SEGMENT - 1, 5)
+    part = run.activations("act", slice(3, 9))
+    np.testing.assert_array_equal(part, every.activations("act")[:, 3:9])
+
+
+def test_rows_by_key_in_any_order(whole) -> None:
+    keys = whole.keys()
+    chosen = np.random.default_rng(0).permutation(len(keys))[:40]
+    np.testing.assert_array_equal(whole.rows(keys[chosen]), whole.embeddings()[chosen])
+    assert whole.ids(keys[chosen]) == [whole.ids(keys)[each] for each in chosen]
+    with pytest.raises(InputError, match="has no image 3"):
+        whole.rows(np.array([2, 3]))
+    with pytest.raises(InputError, match="has no image 9999"):
+        whole.rows(np.array([9999]))
+
+
+def test_what_differs_is_said(tmp_path) -> None:
+    recorded(tmp_path / "run", COUNT)
+    with pytest.raises(InputError, match=r"keep is 'none', not 'all'; give a new folder"):
+        recorded(tmp_path / "run", COUNT, keep="all")
+    with pytest.raises(InputError, match=r"images is '.*', not '.*'"):
+        recorded(tmp_path / "run", COUNT + 1)
+    other = network()
+    with torch.no_grad():
+        other.head.bias += 1
+    with pytest.raises(InputError, match=r"model is '\w{16}', not '\w{16}'"):
+        record_run(
+            other,
+            images(COUNT),
+            PlantedVisionText(),
+            sites="detect,act",
+            out=tmp_path / "run",
+            options=RecordingOptions(
+                transform=transform, segment=SEGMENT, batch_size=BATCH, top=10, sample=50
+            ),
+        )
+    with pytest.raises(InputError, match=r"is shard 1/1, not 1/2"):
+        recorded(tmp_path / "run", COUNT, shard=Shard(1, 2))
+    replaced = recorded(tmp_path / "run", COUNT, keep="all", overwrite=True)
+    assert replaced.keeps == "all"
+
+
+def test_shards_that_do_not_fit(whole, shards, tmp_path) -> None:
+    with pytest.raises(InputError, match=r"shard 3/4 is missing; 3 of 4 are given"):
+        merge_runs([shards[0], shards[1], shards[3]], tmp_path / "out")
+    with pytest.raises(InputError, match=r"shard 2/4 is given twice: .*part2.* and .*part2"):
+        merge_runs([*shards, shards[1]], tmp_path / "out")
+    other = recorded(tmp_path / "other", COUNT, shard=Shard(4, 4))
+    with pytest.raises(InputError, match=r"keep is 'none', not 'all'"):
+        merge_runs([*shards[:3], other.folder], tmp_path / "out")
+    halves = recorded(tmp_path / "half", COUNT, keep="all", shard=Shard(1, 2))
+    with pytest.raises(InputError, match="parts of one division"):
+        merge_runs([*shards, halves.folder], tmp_path / "out")
+    with pytest.raises(InputError, match="nothing to merge"):
+        merge_runs([], tmp_path / "out")
+    with pytest.raises(MissingError, match="does not exist"):
+        merge_runs([tmp_path / "nowhere"], tmp_path / "out")
+    unfinished = shutil.copytree(shards[0], tmp_path / "unfinished")
+    (unfinished / "manifest.json").unlink()
+    with pytest.raises(UnreadableError, match="not a finished run"):
+        merge_runs([unfinished, *shards[1:]], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_lost_segment_is_noticed(shards, tmp_path) -> None:
+    place = shutil.copytree(shards[1], tmp_path / "part")
+    shutil.rmtree(place / "data" / sorted(os.listdir(place / "data"))[0])
+    with pytest.raises(UnreadableError, match=r"has 0 of 1 segments"):
+        Run(place)
+
+
+def test_two_writers_are_one_too_many(tmp_path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    recorded(tmp_path / "run", COUNT)
+    with (tmp_path / "run" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(FolderInUseError, match="another process records into"):
+            recorded(tmp_path / "run", COUNT)
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "1/0"])
+def test_shards_that_do_not_exist(text) -> None:
+    with pytest.raises(InputError, match="does not exist"):
+        parse_shard(text)
+
+
+def test_shards_are_a_division() -> None:
+    assert parse_shard(" 2/8 ") == Shard(2, 8)
+    with pytest.raises(InputError, match="I/N"):
+        parse_shard("two of eight")
+    for total in (0, 1, 5, 17):
+        every = [piece for index in range(1, 6) for piece in Shard(index, 5).pieces(total)]
+        assert every == list(range(total))
+
+
+def test_bad_options() -> None:
+    with pytest.raises(InputError, match="top must be a whole number of at least 1, not 0"):
+        RecordingOptions(top=0)
+    with pytest.raises(InputError, match="keep must be one of none, winners, all, not 'some'"):
+        RecordingOptions(keep="some")
