@@ -1,21 +1,29 @@
 """Probe sets: the images that units are shown."""
 
-from neuronym.probes.base import ProbeSet
+from neuronym.probes.base import ProbeSet, Reducible
 from neuronym.probes.batches import Batch, Batches, Skipped, batches
-from neuronym.probes.decode import decode, to_rgb
+from neuronym.probes.decode import decode, reduced_side, to_rgb
 from neuronym.probes.loading import load
 from neuronym.probes.memory import from_dataset, from_images, subset
+from neuronym.probes.pieces import Pieces, check_complete, pieces_of
+from neuronym.probes.streams import load_pieces
 
 __all__ = [
     "Batch",
     "Batches",
+    "Pieces",
     "ProbeSet",
+    "Reducible",
     "Skipped",
     "batches",
+    "check_complete",
     "decode",
     "from_dataset",
     "from_images",
     "load",
+    "load_pieces",
+    "pieces_of",
+    "reduced_side",
     "subset",
     "to_rgb",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-__all__ = ["ProbeSet"]
+__all__ = ["ProbeSet", "Reducible", "read_image"]
 
 
 @runtime_checkable
@@ -48,3 +48,26 @@ class ProbeSet(Protocol):
             neuronym.errors.UnreadableError: The image is broken; the text names it and says why.
         """
         ...
+
+
+@runtime_checkable
+class Reducible(Protocol):
+    """A probe set whose images lie in files, so that they can be decoded at reduced size.
+
+    This is apart from :class:`ProbeSet`, because most other sources have nothing to reduce.
+    """
+
+    def reduced(self, index: int, at_least: int) -> Image.Image:
+        """Decode one image as RGB; see :func:`neuronym.probes.decode` for ``at_least``.
+
+        Raises:
+            neuronym.errors.UnreadableError: The image is broken.
+        """
+        ...
+
+
+def read_image(probes: ProbeSet, index: int, at_least: int | None) -> Image.Image:
+    """Decode one image, at reduced size where that is asked for and the probe set can."""
+    if at_least is None or not isinstance(probes, Reducible):
+        return probes.image(index)
+    return probes.reduced(index, at_least)

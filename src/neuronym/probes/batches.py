@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from neuronym.errors import InputError, UnreadableError
-from neuronym.probes.base import ProbeSet
+from neuronym.errors import InputError, UnavailableError, UnreadableError
+from neuronym.probes.ahead import Ahead, Decoded, Item, Prepare, Reading, Skipped
+from neuronym.probes.base import ProbeSet, read_image
 
-__all__ = ["Batch", "Batches", "Skipped", "batches"]
+__all__ = ["Batch", "Batches", "Skipped", "batches", "items_of"]
 
 
 @dataclass(frozen=True)
@@ -23,44 +23,81 @@ class Batch:
     """Decoded images.
 
     Attributes:
-        indices: ``(images,)`` int64, place of each image in the probe set.
+        indices: ``(images,)`` int64, the key of each image: its place in the probe set, or
+            piece × 2³² + position in a stream.
         ids: Id of each image.
         images: RGB images.
+        labels: ``(images,)`` int64, the class of each image or -1; ``None`` where the source has
+            no labels.
+        end: Position after the last image read for this batch, among those that are asked for
+            (broken ones count): where a reading that is interrupted here goes on.
+        prepared: Name → what that function of ``prepare`` made of each image.
     """
 
     indices: npt.NDArray[np.int64]
     ids: tuple[str, ...]
     images: tuple[Image.Image, ...]
+    labels: npt.NDArray[np.int64] | None = None
+    end: int = 0
+    prepared: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images)
 
 
-@dataclass(frozen=True)
-class Skipped:
-    """An image that could not be decoded: its place, its id, and why."""
+@dataclass
+class _State:
+    """What an iteration has met so far; apart from :class:`Batches`, so that no cycle keeps it."""
 
-    index: int
-    id: str
-    reason: str
+    skipped: list[Skipped]
+    end: int
+    labelled: bool
+    whole: str | None
+    good: int = 0
 
 
 class Batches(Iterator[Batch]):
-    """Iterates once over a probe set; made by :func:`batches`.
+    """Iterates once over images; made by :func:`batches` and by ``Pieces.open``.
 
     Attributes:
         skipped: The broken images met so far; complete when the iteration has ended.
-        total: Number of images that are asked for, broken ones included.
+        total: Number of images that are asked for, broken ones included; ``None`` where it is
+            not known before they are read.
     """
 
     def __init__(
-        self, probes: ProbeSet, indices: Sequence[int], *, batch_size: int, workers: int
+        self,
+        items: Generator[Item, None, None],
+        reading: Reading,
+        *,
+        total: int | None,
+        labelled: bool,
+        start: int = 0,
+        whole: str | None = None,
     ) -> None:
-        self.skipped: list[Skipped] = []
-        self.total = len(indices)
-        self._batches = _iterate(
-            probes, indices, batch_size=batch_size, workers=workers, skipped=self.skipped
-        )
+        """Use :func:`batches` or ``Pieces.open``.
+
+        Args:
+            items: The images in order; an error that it raises comes after the images before it.
+            reading: How they are read.
+            total: Number of images, where it is known.
+            labelled: Whether the items have labels.
+            start: Position of the first item.
+            whole: Name of the source, where it is an error that none of its images is good.
+        """
+        self.total = total
+        self._state = _State([], start, labelled, whole)
+        self._batches = _iterate(Ahead(items, reading), reading, self._state)
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """The broken images met so far."""
+        return self._state.skipped
+
+    @property
+    def end(self) -> int:
+        """Position after the last image met so far, broken ones included."""
+        return self._state.end
 
     def __next__(self) -> Batch:
         return next(self._batches)
@@ -82,6 +119,8 @@ def batches(
     batch_size: int = 64,
     indices: Sequence[int] | npt.NDArray[np.integer] | None = None,
     workers: int | None = None,
+    at_least: int | None = None,
+    prepare: Prepare | None = None,
 ) -> Batches:
     """Iterate over a probe set in batches of decoded images, in order.
 
@@ -95,90 +134,90 @@ def batches(
         indices: Which images, in which order; all of them where ``None``.
         workers: Threads; 0 decodes in the caller's thread; ``None`` takes one per processor, at
             most 4.
+        at_least: Decode JPEG files at reduced size, see :func:`neuronym.probes.decode`; ignored
+            by a probe set that has no files.
+        prepare: Name → function of an image, such as a model's transform. It runs in the thread
+            that decoded the image, so it must be safe to call from several; the results are in
+            ``Batch.prepared``.
 
     Raises:
-        InputError: There is no image, a number is out of range, or (at the end of the
-            iteration) every image was broken.
+        InputError: There is no image, a number is out of range, or (in the iteration) a function
+            of ``prepare`` failed or (at its end) every image was broken.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, not {batch_size}")
-    if workers is None:
-        workers = min(4, os.cpu_count() or 1)
-    if workers < 0:
-        raise InputError(f"workers must be 0 or more, not {workers}")
+    reading = Reading(batch_size, workers, at_least, prepare or {})
     chosen = range(len(probes)) if indices is None else np.asarray(indices).tolist()
     if not len(chosen):
         raise InputError(f"no images to read from {probes.name!r}")
     if min(chosen) < 0 or max(chosen) >= len(probes):
         raise InputError(f"indices must lie in 0 to {len(probes) - 1} of {probes.name!r}")
-    return Batches(probes, chosen, batch_size=batch_size, workers=workers)
+    return Batches(
+        items_of(probes, chosen),
+        reading,
+        total=len(chosen),
+        labelled=probes.labels is not None,
+        whole=probes.name,
+    )
 
 
-def _decode(probes: ProbeSet, index: int) -> Image.Image | Skipped:
+def items_of(
+    probes: ProbeSet, indices: Sequence[int], *, start: int = 0
+) -> Generator[Item, None, None]:
+    """Yield images of a probe set as items; ``start`` is the position of the first one."""
+    labels = probes.labels
+    for end, index in enumerate(indices, start=start + 1):
+        read = partial(read_image, probes, index)
+        label = -1 if labels is None else int(labels[index])
+        yield Item(index, probes.ids[index], end, read, label)
+
+
+def _iterate(ahead: Ahead, reading: Reading, state: _State) -> Generator[Batch, None, None]:
+    held: list[tuple[Item, Decoded]] = []
+    steps = iter(ahead)
+    failure: UnreadableError | UnavailableError | None = None
     try:
-        return probes.image(index)
-    except UnreadableError as error:
-        return Skipped(index, probes.ids[index], str(error))
-
-
-def _decoded(
-    probes: ProbeSet, indices: Sequence[int], *, workers: int, ahead: int
-) -> Generator[tuple[int, Image.Image | Skipped], None, None]:
-    if workers == 0:
-        for index in indices:
-            yield index, _decode(probes, index)
-        return
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="neuronym-decode")
-    waiting: deque[tuple[int, Future[Image.Image | Skipped]]] = deque()
-    try:
-        for index in indices:
-            waiting.append((index, pool.submit(_decode, probes, index)))
-            if len(waiting) >= ahead:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _iterate(
-    probes: ProbeSet,
-    indices: Sequence[int],
-    *,
-    batch_size: int,
-    workers: int,
-    skipped: list[Skipped],
-) -> Generator[Batch, None, None]:
-    stream = _decoded(probes, indices, workers=workers, ahead=2 * batch_size)
-    held: list[tuple[int, Image.Image]] = []
-    good = 0
-    try:
-        for index, image in stream:
-            if isinstance(image, Skipped):
-                skipped.append(image)
+        while True:
+            try:
+                item, result = next(steps)
+            except StopIteration:
+                break
+            except (UnreadableError, UnavailableError) as error:
+                failure = error  # what was read before it comes first
+                break
+            state.end = item.end
+            if isinstance(result, Skipped):
+                state.skipped.append(result)
+                ahead.release(1)
                 continue
-            held.append((index, image))
-            good += 1
-            if len(held) == batch_size:
-                yield _batch(probes, held)
-                held = []
+            held.append((item, result))
+            if len(held) == reading.batch_size:
+                ahead.release(len(held))
+                yield _taken(held, reading, state)
         if held:
-            yield _batch(probes, held)
+            yield _taken(held, reading, state)
     finally:
-        stream.close()
-    if not good:
+        ahead.close()
+    if failure is not None:
+        raise failure
+    if state.whole is not None and not state.good:
         raise InputError(
-            f"every one of the {len(indices)} images of {probes.name!r} is broken; "
-            f"the first: {skipped[0].reason}"
+            f"every one of the {state.end} images of {state.whole!r} is broken; "
+            f"the first: {state.skipped[0].reason}"
         )
 
 
-def _batch(probes: ProbeSet, held: list[tuple[int, Image.Image]]) -> Batch:
-    indices = [index for index, _ in held]
-    return Batch(
-        np.array(indices, dtype=np.int64),
-        tuple(probes.ids[index] for index in indices),
-        tuple(image for _, image in held),
+def _taken(held: list[tuple[Item, Decoded]], reading: Reading, state: _State) -> Batch:
+    """Make a batch of what is held, and empty it: the consumer then owns the images alone."""
+    items = [item for item, _ in held]
+    rows = [decoded.prepared for _, decoded in held]
+    labels = np.array([item.label for item in items], dtype=np.int64)
+    batch = Batch(
+        indices=np.array([item.key for item in items], dtype=np.int64),
+        ids=tuple(item.id for item in items),
+        images=tuple(decoded.image for _, decoded in held),
+        labels=labels if state.labelled else None,
+        end=state.end,
+        prepared={name: tuple(row[at] for row in rows) for at, name in enumerate(reading.prepare)},
     )
+    state.good += len(held)
+    held.clear()
+    return batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,24 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from neuronym.errors import InputError, UnreadableError
 
-__all__ = ["MAX_PIXELS", "decode", "to_rgb"]
+__all__ = ["MAX_PIXELS", "REDUCTION", "decode", "reduced_side", "to_rgb"]
 
 MAX_PIXELS = 89_000_000
 """Images of more pixels are refused (a small file can claim to hold a huge image)."""
+
+REDUCTION = 2.0
+"""How many times a model's own side an image keeps when it is decoded at reduced size."""
 
 _WHITE = (255, 255, 255, 255)
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
 
-def decode(source: bytes | str | os.PathLike[str], *, name: str | None = None) -> Image.Image:
+def decode(
+    source: bytes | str | os.PathLike[str],
+    *,
+    name: str | None = None,
+    at_least: int | None = None,
+) -> Image.Image:
     """Decode one image as 8-bit RGB.
 
     The first frame of an animation is taken. The EXIF orientation is applied. Transparent parts
@@ -31,11 +40,17 @@ def decode(source: bytes | str | os.PathLike[str], *, name: str | None = None) -
     Args:
         source: The bytes of a file, or its path.
         name: What an error calls the image; the path where it is ``None``.
+        at_least: Where the file is a JPEG, decode it at 1/8, 1/4 or 1/2 of its size (the smallest
+            whose sides both keep this many pixels): the inverse cosine transform then runs on
+            fewer coefficients. ``None``, and every other format, gives the full size.
 
     Raises:
+        InputError: ``at_least`` is below 1.
         UnreadableError: The image is empty, truncated, too large, or of no known format. The
             text names the image and says why.
     """
+    if at_least is not None and at_least < 1:
+        raise InputError(f"at_least must be 1 pixel or more, not {at_least}")
     if name is None:
         name = "image" if isinstance(source, bytes) else os.fspath(source)
     try:
@@ -47,6 +62,8 @@ def decode(source: bytes | str | os.PathLike[str], *, name: str | None = None) -
     try:
         with Image.open(io.BytesIO(data)) as opened:
             _check_pixels(opened, name)
+            if at_least is not None:
+                opened.draft(None, (at_least, at_least))  # does nothing where it is no JPEG
             opened.load()
             return to_rgb(opened)
     except UnidentifiedImageError as error:
@@ -60,6 +77,28 @@ def decode(source: bytes | str | os.PathLike[str], *, name: str | None = None) -
     except Exception as error:  # decoders raise nearly anything on broken bytes
         why = " ".join(str(error).split()) or type(error).__name__
         raise UnreadableError(f"image {name!r} is broken: {why}") from error
+
+
+def reduced_side(*sides: int | None, factor: float = REDUCTION) -> int | None:
+    """Return the ``at_least`` of :func:`decode` that serves several models.
+
+    Args:
+        sides: Side in pixels to which each model's preprocessing resizes an image's shorter side;
+            ``None`` where it is not known.
+        factor: How many times the largest side is kept, at least 1.
+
+    Returns:
+        The number of pixels, or ``None`` (the full size) where a side is not known.
+
+    Raises:
+        InputError: There is no side, one is below 1, or ``factor`` is below 1.
+    """
+    if not sides or any(side is not None and side < 1 for side in sides):
+        raise InputError(f"reduced_side needs sides of 1 pixel or more, not {sides}")
+    if not 1 <= factor < math.inf:
+        raise InputError(f"factor must be 1 or more, not {factor}")
+    known = [side for side in sides if side is not None]
+    return math.ceil(max(known) * factor) if len(known) == len(sides) else None
 
 
 def _check_pixels(image: Image.Image, name: str) -> None:

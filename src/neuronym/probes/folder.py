@@ -69,6 +69,10 @@ class FolderProbes:
         """Decode one image; :class:`UnreadableError` names a broken one and says why."""
         return decode(self._root / self._paths[index], name=self.ids[index])
 
+    def reduced(self, index: int, at_least: int) -> Image.Image:
+        """Decode one image, a JPEG at reduced size; see :func:`decode`."""
+        return decode(self._root / self._paths[index], name=self.ids[index], at_least=at_least)
+
 
 def _printable(path: str) -> str:
     """Return a path as text that any file can hold: bytes that are not UTF-8 become escapes."""

@@ -15,7 +15,10 @@ from neuronym.probes.parquet import ParquetProbes
 from neuronym.probes.scenes import DEFAULT_SCENES, DEFAULT_TASK, SceneSet
 from neuronym.probes.shards import ShardProbes
 
-__all__ = ["load"]
+__all__ = ["STREAM", "load"]
+
+STREAM = "stream:"
+"""Before a SPEC: read it while it arrives, see :func:`neuronym.probes.load_pieces`."""
 
 
 def _scenes(rest: str) -> SceneSet:
@@ -69,6 +72,11 @@ def load(spec: str | os.PathLike[str]) -> ProbeSet:
     text = os.fspath(spec)
     if not text.strip():
         raise InputError(f"images must be {_FORMS}; an empty text was given")
+    if text.startswith(STREAM):
+        raise InputError(
+            f"images {text!r} are a stream, which is read only from front to back; here images "
+            f"are read in any order: leave out {STREAM!r}"
+        )
     kind, colon, rest = text.partition(":")
     if kind in SOURCES and (colon or kind == "scenes"):
         return SOURCES[kind](rest)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from neuronym.errors import InputError, UnreadableError
 from neuronym.files import fingerprint
-from neuronym.probes.base import ProbeSet
+from neuronym.probes.base import ProbeSet, read_image
 from neuronym.probes.decode import to_rgb
 
 __all__ = ["HeldProbes", "Subset", "check_labels", "from_dataset", "from_images", "subset"]
@@ -25,11 +25,14 @@ _PAIR_FIELDS = ("samples", "_samples", "imgs")
 
 
 class HeldProbes:
-    """A probe set over a function from index to image (made by the functions of this module)."""
+    """A probe set over a function from index and ``at_least`` (see ``decode``) to image.
+
+    Made by the functions of this module.
+    """
 
     def __init__(
         self,
-        read: Callable[[int], Image.Image],
+        read: Callable[[int, int | None], Image.Image],
         ids: Sequence[str],
         *,
         name: str,
@@ -54,8 +57,11 @@ class HeldProbes:
 
     def image(self, index: int) -> Image.Image:
         """Return one image as RGB; :class:`UnreadableError` names a broken one and says why."""
-        index = range(len(self))[index]
-        return self._read(index)
+        return self._read(range(len(self))[index], None)
+
+    def reduced(self, index: int, at_least: int) -> Image.Image:
+        """Return one image as RGB, at reduced size where its source can; see ``decode``."""
+        return self._read(range(len(self))[index], at_least)
 
 
 class Subset(HeldProbes):
@@ -69,7 +75,7 @@ class Subset(HeldProbes):
     def __init__(self, base: ProbeSet, indices: Labels) -> None:
         positions = indices.tolist()
         super().__init__(
-            lambda index: base.image(positions[index]),
+            lambda index, at_least: read_image(base, positions[index], at_least),
             [base.ids[position] for position in positions],
             name=f"{base.name}[{len(positions)} of {len(base)}]",
             fingerprint=lambda: fingerprint("subset", base.fingerprint, indices.tobytes()),
@@ -132,7 +138,7 @@ def from_images(
         return fingerprint("images", [[i.mode, list(i.size), i.tobytes()] for i in held])
 
     return HeldProbes(
-        lambda index: _converted(held[index], ids[index]),
+        lambda index, _: _converted(held[index], ids[index]),
         ids,
         name=name,
         fingerprint=digest,
@@ -172,7 +178,7 @@ def from_dataset(
     names = label_names if label_names is not None else dataset_classes(dataset)
     array = check_labels(found, count=count, names=names)
 
-    def read(index: int) -> Image.Image:
+    def read(index: int, _: int | None = None) -> Image.Image:
         return _item(dataset, index, ids[index])
 
     def digest() -> str:

@@ -12,7 +12,14 @@ from neuronym.files import cache_folder, fingerprint
 from neuronym.probes.decode import decode
 from neuronym.probes.memory import HeldProbes, check_labels, from_dataset
 
-__all__ = ["TORCHVISION", "load_hub", "load_torchvision"]
+__all__ = [
+    "TORCHVISION",
+    "image_column",
+    "load_hub",
+    "load_saved",
+    "load_torchvision",
+    "require_datasets",
+]
 
 # Name -> how its parts are chosen: "train" is a flag (parts train and test), "split" a text,
 # "" means that there are no parts.
@@ -114,30 +121,21 @@ def load_hub(rest: str) -> HeldProbes:
         InputError: There is no such part, or no image column.
         MissingError: The hub has no such dataset.
     """
-    try:
-        import datasets
-    except ImportError as error:
-        raise UnavailableError(
-            "images 'hf:…' need the datasets library: pip install 'neuronym[datasets]'"
-        ) from error
+    datasets = require_datasets()
     repo, _, part = rest.rpartition("/")
     if not repo or not part:
         raise InputError(f"images 'hf:{rest}' must be hf:REPO/SPLIT, e.g. hf:uoft-cs/cifar10/test")
-    table = _on_disk(repo, part) if Path(repo).is_dir() else _from_hub(repo, part)
-    features = table.features
-    images = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
-    if not images:
-        raise InputError(f"images 'hf:{rest}' has no image column; it has {', '.join(features)}")
-    column = images[0]
-    classes = [name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
-    names = tuple(features[classes[0]].names) if classes else None
-    labels = [-1 if v is None else v for v in table[classes[0]]] if classes else None
+    table = load_saved(repo, part) if Path(repo).is_dir() else _from_hub(repo, part)
+    column, label = image_column(table.features, f"hf:{rest}")
+    names = tuple(table.features[label].names) if label else None
+    labels = [-1 if v is None else v for v in table[label]] if label else None
     raw = table.select_columns([column]).cast_column(column, datasets.Image(decode=False))
     ids = [f"row-{row}" for row in range(len(table))]
 
-    def read(index: int) -> Any:
+    def read(index: int, at_least: int | None) -> Any:
         value = raw[index][column] or {}
-        return decode(value.get("bytes") or value.get("path") or b"", name=ids[index])
+        source = value.get("bytes") or value.get("path") or b""
+        return decode(source, name=ids[index], at_least=at_least)
 
     return HeldProbes(
         read,
@@ -149,7 +147,41 @@ def load_hub(rest: str) -> HeldProbes:
     )
 
 
-def _on_disk(folder: str, part: str) -> Any:
+def require_datasets() -> Any:
+    """Return the `datasets` library.
+
+    Raises:
+        UnavailableError: It is not installed.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise UnavailableError(
+            "images 'hf:…' need the datasets library: pip install 'neuronym[datasets]'"
+        ) from error
+    return datasets
+
+
+def image_column(features: Any, name: str) -> tuple[str, str | None]:
+    """Return the first image column of a dataset, and its first class label if it has one.
+
+    Raises:
+        InputError: There is no image column.
+    """
+    datasets = require_datasets()
+    images = [key for key, kind in features.items() if isinstance(kind, datasets.Image)]
+    if not images:
+        raise InputError(f"images {name!r} has no image column; it has {', '.join(features)}")
+    classes = [key for key, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
+    return images[0], classes[0] if classes else None
+
+
+def load_saved(folder: str, part: str) -> Any:
+    """Return one split of a folder that ``save_to_disk`` wrote.
+
+    Raises:
+        InputError: The folder is another one, or has no such split.
+    """
     import datasets
 
     try:

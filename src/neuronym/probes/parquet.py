@@ -95,6 +95,13 @@ class ParquetProbes:
 
     def image(self, index: int) -> Image.Image:
         """Decode one image; :class:`UnreadableError` names a broken one and says why."""
+        return self._decoded(index, None)
+
+    def reduced(self, index: int, at_least: int) -> Image.Image:
+        """Decode one image, a JPEG at reduced size; see :func:`decode`."""
+        return self._decoded(index, at_least)
+
+    def _decoded(self, index: int, at_least: int | None) -> Image.Image:
         index = range(len(self))[index]
         name = self.ids[index]
         group = int(np.searchsorted(self._starts, index, side="right")) - 1
@@ -104,8 +111,8 @@ class ParquetProbes:
         if value is None or (value.get("bytes") is None and not value.get("path")):
             raise UnreadableError(f"image {name!r} is null in {self.name!r}")
         if value["bytes"] is not None:
-            return decode(bytes(value["bytes"]), name=name)
-        return decode(self._path.parent / value["path"], name=name)
+            return decode(bytes(value["bytes"]), name=name, at_least=at_least)
+        return decode(self._path.parent / value["path"], name=name, at_least=at_least)
 
     def _group(self, group: int) -> Any:
         import pyarrow as pa

@@ -23,7 +23,14 @@ from neuronym.probes.decode import decode
 from neuronym.probes.folder import IMAGE_SUFFIXES, sampled_digest
 from neuronym.probes.memory import check_labels
 
-__all__ = ["ShardProbes", "expand_braces"]
+__all__ = [
+    "ShardProbes",
+    "class_text",
+    "expand_braces",
+    "is_address",
+    "sample_key",
+    "shard_places",
+]
 
 _RANGE = re.compile(r"\{([^{}]*)\}")
 _MAX_SHARDS = 100_000
@@ -60,7 +67,9 @@ class ShardProbes:
             UnreadableError: A shard is not an uncompressed tar file, or is truncated.
         """
         self.name = f"webdataset:{pattern}"
-        self._shards = [path for part in expand_braces(pattern) for path in _local(part)]
+        self._shards = [
+            _fetched(place) if is_address(place) else Path(place) for place in shard_places(pattern)
+        ]
         self._members: list[_Member] = []
         ids: list[str] = []
         classes: list[int] = []
@@ -97,6 +106,13 @@ class ShardProbes:
 
     def image(self, index: int) -> Image.Image:
         """Decode one image; :class:`UnreadableError` names a broken one and says why."""
+        return self._decoded(index, None)
+
+    def reduced(self, index: int, at_least: int) -> Image.Image:
+        """Decode one image, a JPEG at reduced size; see :func:`decode`."""
+        return self._decoded(index, at_least)
+
+    def _decoded(self, index: int, at_least: int | None) -> Image.Image:
         member = self._members[index]
         name = self.ids[index]
         try:
@@ -105,7 +121,7 @@ class ShardProbes:
                 data = file.read(member.size)
         except OSError as error:
             raise UnreadableError(f"image {name!r} cannot be read: {error.strerror}") from error
-        return decode(data, name=name)
+        return decode(data, name=name, at_least=at_least)
 
 
 def expand_braces(pattern: str) -> list[str]:
@@ -136,19 +152,34 @@ def expand_braces(pattern: str) -> list[str]:
     return [f"{head}{choice}{end}" for choice in choices for end in rest]
 
 
-def _local(part: str) -> list[Path]:
-    if part.startswith(("http://", "https://")):
-        return [_fetched(part)]
+def is_address(place: str) -> bool:
+    """Return whether a shard is on the web."""
+    return place.startswith(("http://", "https://"))
+
+
+def shard_places(pattern: str) -> list[str]:
+    """Return the path or ``http(s)`` address of every shard of a pattern, in order.
+
+    Raises:
+        InputError: The pattern is malformed, or names another scheme.
+        MissingError: A path does not exist, or no file matches.
+    """
+    return [place for part in expand_braces(pattern) for place in _places(part)]
+
+
+def _places(part: str) -> list[str]:
+    if is_address(part):
+        return [part]
     if re.match(r"[a-z0-9]+:", part) and not Path(part).exists():
         raise InputError(f"shards are read from paths, http:// and https://, not from {part!r}")
     if glob.has_magic(part):
-        found = sorted(Path(path) for path in glob.glob(part))
+        found = sorted(glob.glob(part))
         if not found:
             raise MissingError(f"no shard matches {part!r}")
         return found
     if not Path(part).is_file():
         raise MissingError(f"shard {part!r} does not exist")
-    return [Path(part)]
+    return [part]
 
 
 def _fetched(url: str) -> Path:
@@ -177,13 +208,11 @@ def _samples(shard: Path, number: int) -> Iterator[tuple[str, _Member, int]]:
             for member in archive:
                 if not member.isfile():
                     continue
-                folder, _, file = member.name.rpartition("/")
-                stem, _, suffix = file.partition(".")
-                key = f"{folder}/{stem}" if folder else stem
+                key, suffix = sample_key(member.name)
                 if f".{suffix.rpartition('.')[2].lower()}" in IMAGE_SUFFIXES:
                     images.setdefault(key, _Member(number, member.offset_data, member.size))
                 elif suffix == "cls" and (held := archive.extractfile(member)):
-                    labels[key] = _class(held.read(), shard=shard, key=key)
+                    labels[key] = class_text(held.read(), shard=str(shard), key=key)
         size = shard.stat().st_size
     except (tarfile.TarError, EOFError) as error:
         raise UnreadableError(
@@ -195,10 +224,22 @@ def _samples(shard: Path, number: int) -> Iterator[tuple[str, _Member, int]]:
         yield key, place, labels.get(key, -1)
 
 
-def _class(data: bytes, *, shard: Path, key: str) -> int:
+def sample_key(name: str) -> tuple[str, str]:
+    """Split a member's name into its sample's key and its suffix, at the first dot."""
+    folder, _, file = name.rpartition("/")
+    stem, _, suffix = file.partition(".")
+    return (f"{folder}/{stem}" if folder else stem), suffix
+
+
+def class_text(data: bytes, *, shard: str, key: str) -> int:
+    """Return the class that a member ``.cls`` holds as text.
+
+    Raises:
+        UnreadableError: It is not a whole number.
+    """
     try:
         return int(data)
     except ValueError as error:
         raise UnreadableError(
-            f"shard {str(shard)!r}: the class of {key!r} is {data[:20]!r}, not a whole number"
+            f"shard {shard!r}: the class of {key!r} is {data[:20]!r}, not a whole number"
         ) from error

@@ -282,4 +282,4 @@ def feed(
                 consume(batch)
             done += len(batch)
             if progress is not None:
-                progress(done + len(stream.skipped), stream.total, "")
+                progress(done + len(stream.skipped), stream.total or 0, "")
