@@ -1,8 +1,9 @@
 """A chunked store of arrays whose rows are images, identified by what determined its numbers.
 
 A store is a folder: one zarr array per name and ``store.json``, which is written last and holds
-the identity and a checksum of every file. While it is written it lies in a temporary folder beside its place, so that a
-folder with the right name is always whole. Works with zarr 2.18 and with zarr 3.
+the identity and a checksum of every file. While it is written it lies in a temporary folder
+beside its place, so that a folder with the right name is always whole. Works with zarr 2.18 and
+with zarr 3.
 """
 
 from __future__ import annotations

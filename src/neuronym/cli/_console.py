@@ -11,7 +11,7 @@ import typer
 
 __all__ = ["Stages", "progress", "say"]
 
-ProgressFunction = Callable[[int, int, str], None]
+ProgressFunction = Callable[[int, int | None, str], None]
 
 
 def say(text: str) -> None:
@@ -21,7 +21,7 @@ def say(text: str) -> None:
 
 @contextlib.contextmanager
 def progress(title: str, *, quiet: bool = False) -> Iterator[ProgressFunction]:
-    """Yield a function ``(done, total, note)`` that draws a bar with rate and time left.
+    """Yield a function ``(done, total or None, note)`` that draws a bar with rate and time left.
 
     Without a terminal it writes a line at most every 15 seconds.
     """
@@ -32,12 +32,18 @@ def progress(title: str, *, quiet: bool = False) -> Iterator[ProgressFunction]:
         yield _line_writer(title)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
@@ -46,31 +52,33 @@ def progress(title: str, *, quiet: bool = False) -> Iterator[ProgressFunction]:
         task = bar.add_task(title, total=1, rate="", note="")
         start = time.perf_counter()
 
-        def update(done: int, total: int, note: str = "") -> None:
+        def update(done: int, total: int | None, note: str = "") -> None:
             rate = done / max(time.perf_counter() - start, 1e-9)
             bar.update(task, completed=done, total=total, rate=f"{rate:.1f}/s", note=note)
 
         yield update
 
 
-def _nothing(done: int, total: int, note: str = "") -> None:
+def _nothing(done: int, total: int | None, note: str = "") -> None:
     pass
 
 
 def _line_writer(title: str) -> ProgressFunction:
     start = last = time.perf_counter()
 
-    def update(done: int, total: int, note: str = "") -> None:
+    def update(done: int, total: int | None, note: str = "") -> None:
         nonlocal last
         now = time.perf_counter()
-        if now - last < 15 and done < total:
-            return
-        if done >= total and now - start < 1:
+        whole = total is not None and done >= total
+        if now - (start if whole else last) < (1 if whole else 15):
             return
         last = now
         rate = done / max(now - start, 1e-9)
-        left = (total - done) / rate if rate else 0.0
         tail = f", {note}" if note else ""
+        if total is None:
+            say(f"  {title}: {done}, {rate:.1f}/s{tail}")
+            return
+        left = (total - done) / rate if rate else 0.0
         say(f"  {title}: {done}/{total}, {rate:.1f}/s, {left:.0f} s left{tail}")
 
     return update

@@ -1,6 +1,7 @@
 """Dissection: a name for every unit of a model."""
 
 from neuronym.dissect.options import DissectOptions
+from neuronym.dissect.recording import RecordingOptions, record_run
 from neuronym.dissect.run import dissect, record_sites
 
-__all__ = ["DissectOptions", "dissect", "record_sites"]
+__all__ = ["DissectOptions", "RecordingOptions", "dissect", "record_run", "record_sites"]

@@ -11,7 +11,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from torch import Tensor, nn
 
@@ -21,7 +20,7 @@ from neuronym.dissect.target import Target, on_device, sample_of, target_of
 from neuronym.embed import embed_batch
 from neuronym.errors import InputError
 from neuronym.models import LoadedModel
-from neuronym.probes import Pieces, ProbeSet, pieces_of
+from neuronym.probes import Pieces, ProbeSet, pieces_of, reduced_side
 from neuronym.record import Capture, PoolingChoice, Sites, find_sites, pooling_for
 from neuronym.record.runs import (
     KEEPS,
@@ -273,10 +272,18 @@ def _facts(
 
 def versions() -> dict[str, str]:
     """Return the versions of what makes the numbers."""
-    found = {"neuronym": __version__, "python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    installed = {package.metadata["Name"].lower() for package in metadata.distributions()}
+    return {
+        "neuronym": __version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in _PACKAGES if name in installed},
+    }
+
+
+def _at_least(
+    target: Target, vision_text: VisionTextModel, options: RecordingOptions
+) -> int | None:
+    """Return the smaller side of a decoded image that serves both models; ``None``: all of it."""
+    if not options.reduced:
+        return None
+    return reduced_side(getattr(target.transform, "side", None), getattr(vision_text, "side", None))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from neuronym.devices import checked_device
 from neuronym.errors import InputError
 from neuronym.models import LoadedModel, model_fingerprint
-from neuronym.probes import ProbeSet, batches
+from neuronym.probes import Pieces, ProbeSet, pieces_of
 
 __all__ = ["Target", "on_device", "sample_of", "target_of"]
 
@@ -90,23 +90,29 @@ def on_device(module: nn.Module, name: str | None) -> Iterator[torch.device]:
         module.to(before)
 
 
-def sample_of(probes: ProbeSet, transform: Callable[[Image.Image], Tensor]) -> Tensor:
+def sample_of(images: ProbeSet | Pieces, transform: Callable[[Image.Image], Tensor]) -> Tensor:
     """Return the first two images that can be read, as a batch of inputs.
 
     Raises:
-        InputError: The probe set holds fewer than two readable images, or the transform does not
-            give tensors of one size.
+        InputError: There are fewer than two readable images, or the transform does not give
+            tensors of one size.
     """
+    pieces = images if isinstance(images, Pieces) else pieces_of(images)
     tensors: list[Tensor] = []
-    with batches(probes, batch_size=2, workers=0) as stream:
-        for batch in stream:
-            tensors = [transform(image) for image in batch.images]
+    for piece in range(pieces.count):
+        with pieces.open(piece, batch_size=2, workers=0) as stream:
+            for batch in stream:
+                tensors += [transform(image) for image in batch.images]
+                if len(tensors) >= 2:
+                    break
+        if len(tensors) >= 2:
             break
     if len(tensors) < 2:
         raise InputError(
-            f"{probes.name!r} has fewer than 2 readable images; units can only be compared over "
+            f"{pieces.name!r} has fewer than 2 readable images; units can only be compared over "
             "several"
         )
+    tensors = tensors[:2]
     for tensor in tensors:
         if not isinstance(tensor, Tensor) or tensor.shape != tensors[0].shape:
             kinds = " and ".join(str(getattr(t, "shape", type(t).__name__)) for t in tensors)

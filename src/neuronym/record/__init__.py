@@ -1,7 +1,7 @@
 """Recording: sites, poolings, and the activations of a probe set in a store."""
 
 from neuronym.record.capture import Capture, Captured, MaskReader, positions_last
-from neuronym.record.pooling import DEFAULTS, POOLINGS, Pooling, PoolingChoice
+from neuronym.record.pooling import DEFAULTS, POOLINGS, Pooling, PoolingChoice, pooling_for
 from neuronym.record.recorder import Recorder, SiteStats, Transform
 from neuronym.record.recording import Plan, Recording, RecordOptions, feed, record
 from neuronym.record.sites import Site, Sites, find_sites, split_call
@@ -24,6 +24,7 @@ __all__ = [
     "Transform",
     "feed",
     "find_sites",
+    "pooling_for",
     "positions_last",
     "record",
     "split_call",

@@ -12,7 +12,15 @@ from torch import Tensor
 from neuronym.errors import InputError, unknown
 from neuronym.record.sites import Site
 
-__all__ = ["DEFAULTS", "POOLINGS", "ChosenPooling", "Pooling", "PoolingChoice", "pooling_for"]
+__all__ = [
+    "DEFAULTS",
+    "POOLINGS",
+    "ChosenPooling",
+    "Pooling",
+    "PoolingChoice",
+    "pooling_for",
+    "token_of",
+]
 
 Pooling = Callable[[Tensor, "Tensor | None"], Tensor]
 """``(activations (images, units, positions), won (the same, bool) or None) → (images, units)``."""

@@ -70,7 +70,7 @@ class Entry:
             if captured.candidates is not None:
                 arrays[f"candidates{number}"] = np.packbits(captured.candidates, axis=1)
         buffer = io.BytesIO()
-        np.savez(buffer, allow_pickle=False, **arrays)  # type: ignore[arg-type]
+        np.savez(buffer, allow_pickle=False, **arrays)
         return buffer.getvalue()
 
     @classmethod

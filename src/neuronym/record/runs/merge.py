@@ -28,7 +28,13 @@ from neuronym.store import create, open_store
 __all__ = ["merge_runs"]
 
 
-def merge_runs(shards: Sequence[str | Path], out: str | Path, *, overwrite: bool = False) -> Run:
+def merge_runs(
+    shards: Sequence[str | Path],
+    out: str | Path,
+    *,
+    overwrite: bool = False,
+    into: RunInfo | None = None,
+) -> Run:
     """Merge the runs of all shards of a source; the order in which they are given is free.
 
     Whole numbers, extremes, top images, histograms and the sample are those of one run over all

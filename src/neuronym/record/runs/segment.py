@@ -44,7 +44,7 @@ class Sketches:
         return cls(
             ImageMoments(info.dim),
             {shape.name: SiteSketch(shape) for shape in _shapes(info)},
-            Sample(info.identity["sample"], {s.name: s.units for s in info.sites}, info.dim),
+            Sample(info.identity["sample"], info.dim, units=_units(info)),
         )
 
     def add(self, entry: Entry) -> None:
@@ -59,9 +59,8 @@ class Sketches:
                 active=captured.active,
                 values=captured.values,
             )
-        self.sample.add(
-            entry.keys, entry.embeddings, {name: c.pooled for name, c in entry.sites.items()}
-        )
+        pooled = {name: captured.pooled for name, captured in entry.sites.items()}
+        self.sample.add(pooled, entry.embeddings, entry.keys)
 
     def merge(self, other: Sketches) -> Sketches:
         """Return the sketches of the images of both."""
@@ -109,10 +108,7 @@ class Sketches:
                 for shape in _shapes(info)
             },
             Sample.from_arrays(
-                info.identity["sample"],
-                {site.name: site.units for site in info.sites},
-                info.dim,
-                under("sample/"),
+                info.identity["sample"], info.dim, units=_units(info), arrays=under("sample/")
             ),
         )
 
@@ -229,6 +225,10 @@ def _won(captured: Captured) -> Won | None:
     if captured.won is None or captured.candidates is None:
         return None
     return Won(captured.won, captured.candidates)
+
+
+def _units(info: RunInfo) -> dict[str, int]:
+    return {site.name: site.units for site in info.sites}
 
 
 def _shapes(info: RunInfo) -> Sequence[SiteShape]:
