@@ -25,7 +25,7 @@ def checked_keys(keys: npt.NDArray[np.int64], images: int) -> npt.NDArray[np.int
         )
     if images and keys.min() < 0:
         raise InputError(f"keys must not be negative, as {int(keys.min())} is")
-    return np.ascontiguousarray(keys)
+    return np.array(keys, order="C")  # own and writable, so that the kernels are compiled once
 
 
 def _matrix(name: str, value: npt.NDArray, columns: int, of: str) -> npt.NDArray[np.float32]:

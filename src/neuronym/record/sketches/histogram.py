@@ -67,7 +67,7 @@ def quantiles(
     """Estimate the value below or at which a share ``p`` of each unit's values lie.
 
     This is the value of rank ``⌈p N⌉`` of N. It is off by at most 1/16 of the true value where
-    that lies between ``2**-20`` and ``2**20`` in magnitude, and by at most ``2**-20`` below; from
+    that lies between ``2**-20`` and ``2**20`` in magnitude, and by at most ``2**-19`` below; from
     ``2**20`` on, only the minimum and the maximum are known. Ranks 1 and N are exact.
 
     Args:

@@ -242,8 +242,9 @@ class SiteSketch:
         winners, together = self.image_winners, self.together
         if winners is None or together is None:
             return
+        won = np.array(candidates, order="C")  # own and writable: one compiled kernel
         kernel.spread(
-            lambda start, stop: kernel.compete(rows, candidates, winners, together, start, stop),
+            lambda start, stop: kernel.compete(rows, won, winners, together, start, stop),
             len(together),
         )
 
