@@ -113,7 +113,9 @@ def compare(kind: str, files: list[bytes], model: models.LoadedModel, pocket: ob
                 "kind": kind,
                 "factor": factor,
                 "at_least": at_least,
-                "reduced_by": round(statistics.mean(a.width / b.width for a, b in zip(full, small, strict=True)), 2),
+                "reduced_by": round(
+                    statistics.mean(a.width / b.width for a, b in zip(full, small, strict=True)), 2
+                ),
                 "full_ms": round(slow * 1e3, 2),
                 "reduced_ms": round(fast * 1e3, 2),
                 "ratio": round(slow / fast, 2),
@@ -121,7 +123,9 @@ def compare(kind: str, files: list[bytes], model: models.LoadedModel, pocket: ob
                 "cosine_median": round(float(np.median(cosines)), 5),
                 "change_largest": round(float(change.max()), 4),
                 "change_mean": round(float(change.mean()), 5),
-                "correlation": round(float(np.corrcoef(other.ravel(), activations.ravel())[0, 1]), 5),
+                "correlation": round(
+                    float(np.corrcoef(other.ravel(), activations.ravel())[0, 1]), 5
+                ),
             }
         )
     return rows
