@@ -126,7 +126,7 @@ def test_a_shard_that_is_cut_is_an_error(folder: Path) -> None:
     path = folder / "train-00001-of-00003.parquet"
     path.write_bytes(path.read_bytes()[:-100])
     pieces = probes.load_pieces(f"stream:hf:{folder}/train")
-    with pytest.raises(UnreadableError, match="shard 1 of 'stream:hf:.* broke off after 0 images"):
+    with pytest.raises(UnreadableError, match=r"shard 1 of 'stream:hf:.* broke off after 0 images"):
         list(pieces.open(1))
 
 

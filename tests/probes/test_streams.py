@@ -59,7 +59,9 @@ def seen(stream: probes.Batches) -> tuple[list[tuple], NeuronymError | None]:
     try:
         for batch in stream:
             pixels = [image.tobytes() for image in batch.images]
-            rows += zip(batch.indices.tolist(), batch.ids, batch.labels.tolist(), pixels)
+            rows += zip(
+                batch.indices.tolist(), batch.ids, batch.labels.tolist(), pixels, strict=True
+            )
     except NeuronymError as error:
         return rows, error
     return rows, None
