@@ -198,14 +198,14 @@ class _Shard:
                 ) from error
             raise self._ends_early() from error
         except UnavailableError as error:
-            raise UnavailableError(f"{error}; {self.images} images were read") from error
+            raise UnavailableError(f"{error}; images read: {self.images}") from error
 
     def _check_room(self, member: tarfile.TarInfo) -> None:
         length = self._source.length
         if length is not None and member.offset_data + member.size > length:
             raise UnreadableError(
                 f"shard {self.place!r} ends early, inside {member.name!r}: it has {length} bytes; "
-                f"{self.images} images were read"
+                f"images read: {self.images}"
             )
 
     def _check_end(self) -> None:
@@ -220,19 +220,19 @@ class _Shard:
         if block.count(0) != len(block):
             raise UnreadableError(
                 f"shard {self.place!r} has a broken member header after {self._last!r}; "
-                f"{self.images} images were read"
+                f"images read: {self.images}"
             )
         while rest := self._source.read(_CHUNK):
             if rest.count(0) != len(rest):
                 raise UnreadableError(
                     f"shard {self.place!r} goes on after the mark that ends it, which comes after "
-                    f"{self._last!r}; {self.images} images were read"
+                    f"{self._last!r}; images read: {self.images}"
                 )
 
     def _ends_early(self) -> UnreadableError:
         return UnreadableError(
             f"shard {self.place!r} ends early, after {self._last!r}: it has no mark that ends it; "
-            f"{self.images} images were read"
+            f"images read: {self.images}"
         )
 
 
