@@ -17,7 +17,7 @@ import io
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -25,8 +25,8 @@ import torch
 from PIL import Image
 
 from neuronym import models, vision_text
-from neuronym.models.preprocessing import resize_side
 from neuronym.probes import decode, reduced_side
+from neuronym.vision_text import VisionTextModel
 
 FACTORS = (1.0, 1.5, 2.0, 3.0)
 ENLARGED = 4
@@ -93,42 +93,39 @@ def pooled(model: models.LoadedModel) -> Callable[[list[Image.Image]], np.ndarra
     return run
 
 
-def compare(kind: str, files: list[bytes], model: models.LoadedModel, pocket: object) -> list[dict]:
-    side = resize_side(model.transform)
+def compare(
+    kind: str, files: list[bytes], model: models.LoadedModel, pocket: VisionTextModel
+) -> Iterator[dict[str, object]]:
+    """Yield one row per factor."""
+    side = models.resize_side(model.transform), vision_text.resize_side_of(pocket)
     full = [decode(data) for data in files]
     slow = seconds(files, None)
     activations, embeddings = pooled(model)(full), pocket.embed_images(full)
     largest = activations.max(0).clip(1e-6)
-    rows = []
     for factor in FACTORS:
-        at_least = reduced_side(side, factor=factor)
+        at_least = reduced_side(*side, factor=factor)
         small = [decode(data, at_least=at_least) for data in files]
         fast = seconds(files, at_least)
         other, vectors = pooled(model)(small), pocket.embed_images(small)
         norms = np.linalg.norm(embeddings, axis=1) * np.linalg.norm(vectors, axis=1)
         cosines = (embeddings * vectors).sum(1) / norms
         change = np.abs(other - activations) / largest
-        rows.append(
-            {
-                "kind": kind,
-                "factor": factor,
-                "at_least": at_least,
-                "reduced_by": round(
-                    statistics.mean(a.width / b.width for a, b in zip(full, small, strict=True)), 2
-                ),
-                "full_ms": round(slow * 1e3, 2),
-                "reduced_ms": round(fast * 1e3, 2),
-                "ratio": round(slow / fast, 2),
-                "cosine_least": round(float(cosines.min()), 5),
-                "cosine_median": round(float(np.median(cosines)), 5),
-                "change_largest": round(float(change.max()), 4),
-                "change_mean": round(float(change.mean()), 5),
-                "correlation": round(
-                    float(np.corrcoef(other.ravel(), activations.ravel())[0, 1]), 5
-                ),
-            }
-        )
-    return rows
+        shrunk = [a.width / b.width for a, b in zip(full, small, strict=True)]
+        together = np.corrcoef(other.ravel(), activations.ravel())[0, 1]
+        yield {
+            "kind": kind,
+            "factor": factor,
+            "at_least": at_least,
+            "reduced_by": round(statistics.mean(shrunk), 2),
+            "full_ms": round(slow * 1e3, 2),
+            "reduced_ms": round(fast * 1e3, 2),
+            "ratio": round(slow / fast, 2),
+            "cosine_least": round(float(cosines.min()), 5),
+            "cosine_median": round(float(np.median(cosines)), 5),
+            "change_largest": round(float(change.max()), 4),
+            "change_mean": round(float(change.mean()), 5),
+            "correlation": round(float(together), 5),
+        }
 
 
 def main() -> None:
@@ -139,16 +136,17 @@ def main() -> None:
     given = parser.parse_args()
     pictures = photos(given.photos, max(given.images, TILES**2))
     model, pocket = models.load("pocket:efficientnet_lite0"), vision_text.load("pocket")
-    rows = compare("enlarged", enlarged(pictures, given.images), model, pocket)
-    rows += compare("mosaic", mosaics(pictures, given.images), model, pocket)
+    rows: list[dict[str, object]] = []
+    for kind, make in (("enlarged", enlarged), ("mosaic", mosaics)):
+        for row in compare(kind, make(pictures, given.images), model, pocket):
+            rows.append(row)
+            if not given.json:
+                if len(rows) == 1:
+                    print(f"{given.images} images of each kind, {torch.get_num_threads()} threads")
+                    print(" ".join(f"{column:>14}" for column in row))
+                print(" ".join(f"{value!s:>14}" for value in row.values()), flush=True)
     if given.json:
         print(json.dumps({"images": given.images, "rows": rows}, indent=2))
-        return
-    print(f"{given.images} images of each kind, {torch.get_num_threads()} threads")
-    columns = list(rows[0])
-    print(" ".join(f"{column:>14}" for column in columns))
-    for row in rows:
-        print(" ".join(f"{row[column]!s:>14}" for column in columns))
 
 
 if __name__ == "__main__":
