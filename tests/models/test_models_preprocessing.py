@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from neuronym.errors import InputError, UnknownNameError
-from neuronym.models import Preprocessing, load
+from neuronym.models import Preprocessing, load, resize_side
+from neuronym.vision_text.efficientnet import efficientnet_transform
 
 
 def picture(width: int, height: int, mode: str = "RGB") -> Image.Image:
@@ -100,3 +101,22 @@ def test_bad_values(arguments: dict[str, object], error: type[Exception], text: 
 def test_a_missing_field_is_named() -> None:
     with pytest.raises(InputError, match="'std'"):
         Preprocessing.from_dict({"input_size": [3, 8, 8], "mean": [0, 0, 0]})
+
+
+@pytest.mark.parametrize(
+    ("options", "side"),
+    [
+        ({"input_size": (3, 224, 224), "resize": 256}, 256),
+        ({"input_size": (3, 224, 224)}, 224),
+        ({"input_size": (1, 32, 48)}, 48),
+        ({"input_size": (3, 224, 160), "resize": 256, "fit": "squash"}, 224),
+    ],
+)
+def test_the_side_that_reaches_the_model(options: dict, side: int) -> None:
+    assert resize_side(Preprocessing(**options)) == side
+
+
+def test_the_side_of_other_transforms() -> None:
+    assert resize_side(efficientnet_transform("efficientnet_lite0")) == 256
+    assert resize_side(efficientnet_transform("efficientnet_lite0", 100)) == 115  # 114.3
+    assert resize_side(lambda image: image) is None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from PIL import Image
 
 from neuronym import probes
 from neuronym.errors import InputError, UnreadableError
-from probes_pictures import jpeg
+from probes_pictures import encoded, jpeg, photo
 
 
 class Counted:
@@ -141,3 +143,99 @@ def test_parquet_is_read_from_several_threads(tmp_path: Path) -> None:
     for batch in probes.batches(held, batch_size=7, indices=order, workers=4):
         for index, image in zip(batch.indices, batch.images, strict=True):
             assert image.tobytes() == probes.decode(jpeg(int(index))).tobytes()
+
+
+def test_each_batch_says_how_far_it_read() -> None:
+    held = Counted(20)
+    held.labels = np.arange(20) % 4
+    stream = probes.batches(held, batch_size=4)
+    ends, met = [], []
+    for batch in stream:
+        ends.append(batch.end)
+        met.append(len(stream.skipped))
+        assert batch.labels.tolist() == (batch.indices % 4).tolist()
+    assert ends == [5, 11, 17, 20]  # of 20, every third is broken
+    assert met == [1, 3, 5, 6]
+    assert stream.end == 20
+    assert next(probes.batches(Counted(3), batch_size=1)).labels is None
+
+
+class Remembered(Counted):
+    """Keeps a weak reference to every image, and the largest number alive at once."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count, broken=0)
+        self.images: list[weakref.ref[Image.Image]] = []
+        self.most = 0
+        self.threads: set[str] = set()
+
+    def image(self, index: int) -> Image.Image:
+        image = super().image(index)
+        with self.lock:
+            self.images.append(weakref.ref(image))
+            self.most = max(self.most, sum(ref() is not None for ref in self.images))
+            self.threads.add(threading.current_thread().name)
+        return image
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_at_most_two_batches_wait_while_one_is_used(workers: int) -> None:
+    held = Remembered(60)
+    stream = probes.batches(held, batch_size=5, workers=workers)
+    for _ in range(12):
+        batch = next(stream)
+        if workers and batch.end + 10 <= 60:
+            # The threads read two batches ahead of the one in hand, and then they wait.
+            for _ in range(30_000):
+                if len(held.asked) >= batch.end + 10:
+                    break
+                time.sleep(0.001)
+            assert len(held.asked) == batch.end + 10
+        del batch
+    assert len(held.images) == 60
+    assert held.most <= (3 * 5 + 1 if workers else 5 + 1)
+
+
+def test_prepare_runs_where_images_are_decoded() -> None:
+    held = Remembered(12)
+    threads = set()
+
+    def shade(image: Image.Image) -> int:
+        threads.add(threading.current_thread().name.rpartition("_")[0])
+        return image.getpixel((0, 0))[0]
+
+    prepare = {"shade": shade, "size": lambda image: image.size}
+    stream = probes.batches(held, batch_size=5, workers=2, prepare=prepare)
+    for batch in stream:
+        assert batch.prepared["shade"] == tuple(batch.indices.tolist())
+        assert batch.prepared["size"] == ((1, 1),) * len(batch)
+        assert len(batch.images) == len(batch)
+    assert threads == {"neuronym-decode"}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_failing_prepare_names_the_image(workers: int) -> None:
+    def fail(image: Image.Image) -> None:
+        if image.getpixel((0, 0))[0] == 4:
+            raise TypeError("no such  layout")
+
+    stream = probes.batches(
+        Counted(9, broken=0), batch_size=2, workers=workers, prepare={"target": fail}
+    )
+    with pytest.raises(
+        InputError, match="preparing 'target' failed on image 'i4': TypeError: no such layout"
+    ) as caught:
+        list(stream)
+    assert isinstance(caught.value.__cause__, TypeError)
+    assert decoding_threads() == 0
+
+
+def test_reduced_size_reaches_every_set_that_has_files(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(encoded(photo(0, (320, 240)), "JPEG"))
+    files = probes.load(tmp_path)
+    for held in (files, probes.subset(files, [0])):
+        batch = next(probes.batches(held, at_least=100))
+        assert batch.images[0].size == (160, 120)
+    held = probes.from_images([photo(0, (320, 240))])
+    assert next(probes.batches(held, at_least=100)).images[0].size == (320, 240)
+    assert next(probes.batches(Counted(1), at_least=100)).images[0].size == (1, 1)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from neuronym.errors import InputError, UnreadableError
-from neuronym.probes import decode, to_rgb
+from neuronym.probes import decode, reduced_side, to_rgb
 from probes_pictures import encoded, jpeg, photo
 
 
@@ -152,3 +152,81 @@ def test_to_rgb_refuses_what_is_no_image() -> None:
         to_rgb(np.zeros((3, 3, 3), dtype=np.uint8))
     lazy = Image.open(io.BytesIO(encoded(photo(), "PNG")))
     assert type(to_rgb(lazy)) is Image.Image
+
+
+@pytest.mark.parametrize(
+    ("at_least", "size"),
+    [
+        (None, (403, 305)),
+        (306, (403, 305)),
+        (153, (403, 305)),  # 305 / 2 is less
+        (152, (202, 153)),
+        (76, (101, 77)),
+        (38, (51, 39)),
+        (1, (51, 39)),
+    ],
+)
+def test_a_jpeg_is_decoded_at_reduced_size(at_least: int | None, size: tuple[int, int]) -> None:
+    data = encoded(photo(0, (403, 305)), "JPEG", quality=92)
+    image = decode(data, at_least=at_least)
+    assert (image.mode, image.size) == ("RGB", size)
+    # The last row and column stand for less than the others: the picture goes on at its border.
+    step = -(-403 // size[0])
+    border = ((0, size[1] * step - 305), (0, size[0] * step - 403), (0, 0))
+    padded = np.pad(np.asarray(photo(0, (403, 305)), dtype=float), border, mode="edge")
+    wanted = padded.reshape(size[1], step, size[0], step, 3).mean((1, 3))
+    assert np.abs(np.asarray(image) - wanted).mean() < 3
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_other_jpegs_are_reduced_too(mode: str, progressive: bool) -> None:
+    full = photo(0, (160, 240)).convert(mode)
+    image = decode(encoded(full, "JPEG", progressive=progressive), at_least=40)
+    assert (image.mode, image.size) == ("RGB", (40, 60))
+    wanted = np.asarray(full.convert("RGB").resize((40, 60), Image.Resampling.BOX), dtype=int)
+    assert np.abs(np.asarray(image, dtype=int) - wanted).mean() < 4
+
+
+def test_the_orientation_is_applied_to_a_reduced_jpeg() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    data = encoded(photo(0, (320, 160)), "JPEG", exif=exif)
+    assert decode(data, at_least=40).size == (40, 80)
+    turned = np.asarray(decode(data).resize((40, 80), Image.Resampling.BOX), dtype=int)
+    assert np.abs(np.asarray(decode(data, at_least=40), dtype=int) - turned).mean() < 3
+
+
+def test_other_formats_keep_their_size() -> None:
+    for kind in ("PNG", "WEBP", "GIF", "TIFF"):
+        assert decode(encoded(photo(0, (320, 160)), kind), at_least=10).size == (320, 160)
+
+
+def test_a_broken_jpeg_is_refused_also_at_reduced_size() -> None:
+    data = encoded(photo(0, (320, 160)), "JPEG")
+    with pytest.raises(UnreadableError, match="image 'x' is broken: "):
+        decode(data[: len(data) // 2], name="x", at_least=20)
+    frame = data.index(b"\xff\xc0") + 5  # height and width of the first frame
+    huge = data[:frame] + struct.pack(">HH", 9440, 9440) + data[frame + 4 :]
+    with pytest.raises(UnreadableError, match="is too large: 9440 x 9440 pixels"):
+        decode(huge, at_least=20)
+
+
+@pytest.mark.parametrize("at_least", [0, -4])
+def test_a_reduced_size_below_one_is_refused(at_least: int) -> None:
+    with pytest.raises(InputError, match=f"at_least must be 1 pixel or more, not {at_least}"):
+        decode(jpeg(), at_least=at_least)
+
+
+def test_one_size_serves_several_models() -> None:
+    assert reduced_side(224, 256, factor=1.5) == 384
+    assert reduced_side(257, factor=1.25) == 322
+    assert reduced_side(100) == 200
+    assert reduced_side(224, None) is None
+    for sides, options, message in [
+        ((), {}, "needs sides of 1 pixel or more"),
+        ((0,), {}, "needs sides of 1 pixel or more"),
+        ((8,), {"factor": 0.9}, "factor must be 1 or more, not 0.9"),
+    ]:
+        with pytest.raises(InputError, match=message):
+            reduced_side(*sides, **options)

@@ -13,8 +13,15 @@ from PIL import Image
 from torch import Tensor
 
 from neuronym.errors import InputError, unknown
+from neuronym.vision_text.efficientnet import EfficientNetTransform
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Preprocessing", "checked_input_size"]
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Preprocessing",
+    "checked_input_size",
+    "resize_side",
+]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -151,3 +158,21 @@ class Preprocessing:
             )
         except (KeyError, TypeError) as error:
             raise InputError(f"preprocessing is not complete: {error!r}") from error
+
+
+def resize_side(transform: object) -> int | None:
+    """Return the side to which a transform resizes an image's shorter side, before its crop.
+
+    Nothing finer reaches the model, so this decides at which reduced size a JPEG may be decoded
+    (:func:`neuronym.probes.reduced_side`).
+
+    Returns:
+        The side in pixels, rounded up, or ``None`` where the transform's steps are not known.
+    """
+    if isinstance(transform, EfficientNetTransform):
+        return math.ceil(transform.image_size / transform.crop)
+    if not isinstance(transform, Preprocessing):
+        return None
+    if transform.resize is not None and transform.fit == "crop":
+        return transform.resize
+    return max(transform.input_size[1:])

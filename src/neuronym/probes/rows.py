@@ -9,7 +9,14 @@ from typing import Any
 
 from PIL import Image
 
-from neuronym.errors import InputError, MissingError, UnavailableError, UnreadableError, unknown
+from neuronym.errors import (
+    InputError,
+    MissingError,
+    NeuronymError,
+    UnavailableError,
+    UnreadableError,
+    unknown,
+)
 from neuronym.files import fingerprint
 from neuronym.probes.ahead import Item, Prepare, Reading
 from neuronym.probes.batches import Batches
@@ -51,6 +58,10 @@ class RowPieces:
         saved = any((Path(repo) / name).is_file() for name in _SAVED)
         opened = _saved(repo, part) if saved else _streamed(repo, part, self.name)
         self._table, self.total, self._identity = opened
+        if not hasattr(self._table, "shard"):
+            raise UnavailableError(
+                f"images {self.name!r} need datasets 3.2 or newer: pip install -U datasets"
+            )
         self.count = int(self._table.num_shards)
         self._column, self._label = image_column(self._table.features, self.name)
         names = self._table.features[self._label].names if self._label else None
@@ -149,6 +160,8 @@ def _streamed(repo: str, part: str, name: str) -> tuple[Any, int | None, object]
         table = builder.as_streaming_dataset(split=part)
         if table.features is None:
             table = table._resolve_features()
+    except NeuronymError:
+        raise
     except (datasets.exceptions.DatasetNotFoundError, FileNotFoundError) as error:
         raise MissingError(f"images {name!r}: no such dataset: {_line(error)}") from error
     except ValueError as error:
@@ -160,18 +173,17 @@ def _streamed(repo: str, part: str, name: str) -> tuple[Any, int | None, object]
         ) from error
     split = (builder.info.splits or {}).get(part)
     total = split.num_examples if split is not None else None
-    identity = [builder.name, builder.config.name, part]
-    if part in files:
-        states = getattr(files[part], "origin_metadata", ())
-        identity += [_state(file) for file in files[part]]
-        identity += [] if all(Path(f).is_file() for f in files[part]) else [str(states)]
-    else:
-        identity += [builder.hash]
-    return table, total or None, identity
+    return table, total or None, [part, *_identity(builder, files.get(part))]
 
 
-def _state(file: str) -> str:
-    return sampled_digest(Path(file)) if Path(file).is_file() else str(file)
+def _identity(builder: Any, files: Any) -> list[str]:
+    """Return what determines the rows of a split: its files, else what the builder knows."""
+    if not files:
+        return [builder.name, builder.config.name, builder.hash]
+    if all(Path(file).is_file() for file in files):
+        return [builder.name, *(sampled_digest(Path(file)) for file in files)]
+    states = getattr(files, "origin_metadata", ())
+    return [builder.name, builder.config.name, *map(str, files), str(states)]
 
 
 def _line(error: Exception) -> str:

@@ -28,7 +28,7 @@ __all__ = [
     "class_text",
     "expand_braces",
     "is_address",
-    "sample_key",
+    "sample_part",
     "shard_places",
 ]
 
@@ -206,12 +206,13 @@ def _samples(shard: Path, number: int) -> Iterator[tuple[str, _Member, int]]:
     try:
         with tarfile.open(shard, mode="r:") as archive:
             for member in archive:
-                if not member.isfile():
+                found = sample_part(member.name) if member.isfile() else None
+                if found is None:
                     continue
-                key, suffix = sample_key(member.name)
-                if f".{suffix.rpartition('.')[2].lower()}" in IMAGE_SUFFIXES:
+                key, part = found
+                if part == "image":
                     images.setdefault(key, _Member(number, member.offset_data, member.size))
-                elif suffix == "cls" and (held := archive.extractfile(member)):
+                elif held := archive.extractfile(member):
                     labels[key] = class_text(held.read(), shard=str(shard), key=key)
         size = shard.stat().st_size
     except (tarfile.TarError, EOFError) as error:
@@ -224,11 +225,19 @@ def _samples(shard: Path, number: int) -> Iterator[tuple[str, _Member, int]]:
         yield key, place, labels.get(key, -1)
 
 
-def sample_key(name: str) -> tuple[str, str]:
-    """Split a member's name into its sample's key and its suffix, at the first dot."""
+def sample_part(name: str) -> tuple[str, str] | None:
+    """Return a member's sample, by its name up to the first dot, and ``"image"`` or ``"class"``.
+
+    ``None`` where it is neither, or hidden (some programs add ``._NAME`` beside every file).
+    """
     folder, _, file = name.rpartition("/")
     stem, _, suffix = file.partition(".")
-    return (f"{folder}/{stem}" if folder else stem), suffix
+    key = f"{folder}/{stem}" if folder else stem
+    if not stem:
+        return None
+    if f".{suffix.rpartition('.')[2].lower()}" in IMAGE_SUFFIXES:
+        return key, "image"
+    return (key, "class") if suffix == "cls" else None
 
 
 def class_text(data: bytes, *, shard: str, key: str) -> int:

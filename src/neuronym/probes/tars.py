@@ -18,9 +18,8 @@ from neuronym.files import fingerprint
 from neuronym.probes.ahead import Item, Prepare, Reading
 from neuronym.probes.batches import Batches
 from neuronym.probes.decode import decode
-from neuronym.probes.folder import IMAGE_SUFFIXES
 from neuronym.probes.pieces import KEYS_PER_PIECE, check_piece, check_skip
-from neuronym.probes.shards import class_text, is_address, sample_key, shard_places
+from neuronym.probes.shards import class_text, is_address, sample_part, shard_places
 from neuronym.probes.web import Forward, identity_of
 
 __all__ = ["TarPieces"]
@@ -135,18 +134,18 @@ def _samples(shard: _Shard, skip: int) -> Iterator[_Sample]:
     done: set[str] = set()
     current: _Sample | None = None
     try:
-        for key, suffix, read in shard.members():
+        for key, part, read in shard.members():
             if current is None or key != current.key:
-                if current is not None and current.found:
-                    yield current
                 if key in done:
                     raise UnreadableError(
                         f"shard {shard.place!r}: the members of sample {key!r} do not lie side by "
                         "side, so it cannot be streamed; read it as 'webdataset:' instead"
                     )
+                if current is not None and current.found:
+                    yield current
                 done.add(key)
                 current = _Sample(key)
-            if suffix == "cls":
+            if part == "class":
                 current.label = class_text(read(), shard=shard.place, key=key)
             elif not current.found:
                 current.data = read() if shard.images >= skip else None
@@ -174,7 +173,7 @@ class _Shard:
         self._last: str | None = None
 
     def members(self) -> Iterator[tuple[str, str, Callable[[], bytes]]]:
-        """Yield the sample's key, the suffix, and a reader of the bytes, of images and classes.
+        """Yield the sample's key, ``"image"`` or ``"class"``, and a reader of the bytes.
 
         Raises:
             UnreadableError: The file is no uncompressed tar file, is damaged, or ends early.
@@ -187,11 +186,9 @@ class _Shard:
             while (member := archive.next()) is not None:
                 archive.members.clear()  # else it keeps every header
                 self._check_room(member)
-                key, suffix = sample_key(member.name)
-                image = f".{suffix.rpartition('.')[2].lower()}" in IMAGE_SUFFIXES
-                hidden = member.name.rpartition("/")[2].startswith(".")
-                if member.isfile() and not hidden and (image or suffix == "cls"):
-                    yield key, suffix, partial(_bytes_of, archive, member)
+                part = sample_part(member.name) if member.isfile() else None
+                if part is not None:
+                    yield *part, partial(_bytes_of, archive, member)
                 self._last = member.name
             self._check_end()
         except tarfile.TarError as error:
@@ -201,14 +198,14 @@ class _Shard:
                 ) from error
             raise self._ends_early() from error
         except UnavailableError as error:
-            raise UnavailableError(f"{error}; {self.images} images were read") from error
+            raise UnavailableError(f"{error}; images read: {self.images}") from error
 
     def _check_room(self, member: tarfile.TarInfo) -> None:
         length = self._source.length
         if length is not None and member.offset_data + member.size > length:
             raise UnreadableError(
                 f"shard {self.place!r} ends early, inside {member.name!r}: it has {length} bytes; "
-                f"{self.images} images were read"
+                f"images read: {self.images}"
             )
 
     def _check_end(self) -> None:
@@ -223,19 +220,19 @@ class _Shard:
         if block.count(0) != len(block):
             raise UnreadableError(
                 f"shard {self.place!r} has a broken member header after {self._last!r}; "
-                f"{self.images} images were read"
+                f"images read: {self.images}"
             )
         while rest := self._source.read(_CHUNK):
             if rest.count(0) != len(rest):
                 raise UnreadableError(
                     f"shard {self.place!r} goes on after the mark that ends it, which comes after "
-                    f"{self._last!r}; {self.images} images were read"
+                    f"{self._last!r}; images read: {self.images}"
                 )
 
     def _ends_early(self) -> UnreadableError:
         return UnreadableError(
             f"shard {self.place!r} ends early, after {self._last!r}: it has no mark that ends it; "
-            f"{self.images} images were read"
+            f"images read: {self.images}"
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-__all__ = ["VisionTextModel"]
+__all__ = ["VisionTextModel", "resize_side_of"]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -53,3 +53,15 @@ class VisionTextModel(Protocol):
             ``(texts, dim)`` float32.
         """
         ...
+
+
+def resize_side_of(model: VisionTextModel) -> int | None:
+    """Return the side to which a model resizes an image's shorter side, before its crop.
+
+    A backend says so in an attribute ``resize_side``; it is optional, and no part of the protocol.
+
+    Returns:
+        The side in pixels, or ``None`` where the backend does not say.
+    """
+    side = getattr(model, "resize_side", None)
+    return side if isinstance(side, int) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -120,6 +121,12 @@ class PocketModel:
     def fingerprint(self) -> str:
         """16 hexadecimal digits from both towers' weights, the arrays and the preprocessing."""
         return self._fingerprint
+
+    @property
+    def resize_side(self) -> int:
+        """Side in pixels that an image's shorter side must keep, or the embedding changes."""
+        transform = self._tower.transform
+        return max(math.ceil(transform.image_size / transform.crop), TINY_PIXELS + 1)
 
     @property
     def attributes(self) -> tuple[str, ...]:
