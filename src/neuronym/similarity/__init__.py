@@ -10,6 +10,12 @@ from neuronym.similarity.from_top import (
     rank_from_top,
 )
 from neuronym.similarity.jensen_shannon import jensen_shannon
+from neuronym.similarity.moments import (
+    ImageSums,
+    UnitSums,
+    cosine_from_moments,
+    rank_from_moments,
+)
 from neuronym.similarity.rank_reorder import rank_reorder
 from neuronym.similarity.ranking import Ranking
 from neuronym.similarity.registry import (
@@ -27,16 +33,20 @@ __all__ = [
     "DotProducts",
     "EmbeddingTable",
     "HeldEmbeddings",
+    "ImageSums",
     "Ranking",
     "Similarity",
     "TopImages",
+    "UnitSums",
     "auroc",
     "checked_keywords",
     "cosine",
     "cosine_cubed",
+    "cosine_from_moments",
     "jensen_shannon",
     "keywords_of",
     "rank_concepts",
+    "rank_from_moments",
     "rank_from_top",
     "rank_reorder",
     "resolve",
