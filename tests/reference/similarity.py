@@ -85,20 +85,25 @@ def _mutual_information(activations, scores, top_k, scale, weight, log_likelihoo
     return result
 
 
-def top_images(values: list[float], top_k: int) -> list[int]:
-    """The top images; ties across the cut are left out at the minimum, else evenly chosen."""
-    order = sorted(range(len(values)), key=lambda i: (-values[i], i))
+def priority(key: int) -> int:
+    """splitmix64, in whole numbers."""
+    mixed = (key + 0x9E3779B97F4A7C15) % 2**64
+    mixed = (mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    mixed = (mixed ^ (mixed >> 27)) * 0x94D049BB133111EB % 2**64
+    return mixed ^ (mixed >> 31)
+
+
+def top_images(values: list[float], top_k: int, keys: Sequence[int] | None = None) -> list[int]:
+    """The top images, equals by the priority of their keys; none that ties with the lowest."""
+    keys = range(len(values)) if keys is None else keys
+    order = sorted(range(len(values)), key=lambda i: (-values[i], priority(keys[i])))
     lowest = min(values)
     if top_k == len(values):
         shared = values.count(lowest) > 1
         return [i for i in order if values[i] > lowest or not shared]
-    cut = values[order[top_k]]
-    chosen = [i for i in order[:top_k] if values[i] > cut]
-    if cut > lowest:
-        tied = [i for i, value in enumerate(values) if value == cut]
-        left = top_k - len(chosen)
-        chosen += [tied[j * len(tied) // left] for j in range(left)]
-    return chosen
+    if values[order[top_k]] == lowest:
+        return [i for i in order[:top_k] if values[i] > lowest]
+    return order[:top_k]
 
 
 def rank_reorder(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from neuronym.errors import InputError
 from neuronym.similarity import SIMILARITIES, top_images
 from reference import similarity as literal
 
@@ -99,33 +100,55 @@ def test_result_is_finite_and_repeatable(name) -> None:
 
 
 @pytest.mark.parametrize("top_k", [1, 5, 50, 119, 120])
-def test_top_images_by_their_twin(top_k) -> None:
+@pytest.mark.parametrize("keyed", [False, True])
+def test_top_images_by_their_twin(top_k, keyed) -> None:
     activations, _ = matrices(2)
-    indices, counts = top_images(activations, top_k)
+    keys = np.arange(120) * 7919 - 300 if keyed else None
+    indices, counts = top_images(activations, top_k, keys=keys)
     assert indices.shape == (9, top_k)
     for unit in range(9):
         found = indices[unit, : counts[unit]].tolist()
-        assert found == literal.top_images(activations[:, unit].tolist(), top_k)
+        values = activations[:, unit].tolist()
+        assert found == literal.top_images(values, top_k, None if keys is None else keys.tolist())
+
+
+def test_top_images_depend_on_keys_and_not_on_the_order_of_the_images() -> None:
+    activations, _ = matrices(2)
+    moved = torch.randperm(120, generator=torch.Generator().manual_seed(0))
+    indices, counts = top_images(activations, 30)
+    again, same = top_images(activations[moved], 30, keys=moved.numpy())
+    assert torch.equal(counts, same)
+    for unit in range(9):
+        chosen = indices[unit, : counts[unit]]
+        assert torch.equal(chosen, moved[again[unit, : counts[unit]]])
+    with pytest.raises(InputError, match=r"keys of shape \(3,\) must be one for each of 120"):
+        top_images(activations, 30, keys=np.arange(3))
 
 
 def test_top_images_of_a_sparse_unit_are_those_it_fires_on() -> None:
     activations, _ = matrices(2)
     indices, counts = top_images(activations[:, [5, 3, 4]], 50)
     assert counts.tolist() == [3, 0, 0]
-    assert indices[0, :3].tolist() == [5, 20, 21]
+    assert indices[0, 0] == 5
+    assert sorted(indices[0, 1:3].tolist()) == [20, 21]
 
 
 def test_a_saturated_unit_keeps_an_even_selection_of_its_ties() -> None:
-    activations = torch.zeros(100, 2)
-    activations[20:60] = 1.0
-    activations[[7, 90], 1] = 2.0
-    indices, counts = top_images(activations, 10)
-    assert counts.tolist() == [10, 10]
-    assert indices[0].tolist() == [20, 24, 28, 32, 36, 40, 44, 48, 52, 56]
-    assert indices[1].tolist() == [7, 90, 20, 25, 30, 35, 40, 45, 50, 55]
-    scores = torch.rand(100, 5, generator=torch.Generator().manual_seed(0))
-    scores[20:60, 3] += 3
-    noise = torch.rand(100, 4, generator=torch.Generator().manual_seed(1))
+    activations = torch.zeros(4000, 2)
+    activations[1000:3000] = 1.0
+    activations[[7, 3900], 1] = 2.0
+    indices, counts = top_images(activations, 202)
+    assert counts.tolist() == [202, 202]
+    assert set(indices[1, :2].tolist()) == {7, 3900}
+    for chosen in (indices[0], indices[1, 2:]):
+        assert chosen.unique().numel() == len(chosen)
+        assert 1000 <= int(chosen.min()) < 1100
+        assert 2900 < int(chosen.max()) < 3000
+        quarters = torch.bincount((chosen - 1000) // 500, minlength=4)
+        assert int(quarters.min()) > 35  # 50 of each are due
+    scores = torch.rand(4000, 5, generator=torch.Generator().manual_seed(0))
+    scores[1000:3000, 3] += 3
+    noise = torch.rand(4000, 4, generator=torch.Generator().manual_seed(1))
     found = SIMILARITIES["soft_wpmi"](torch.cat([activations[:, :1], noise], 1), scores)
     assert int(found[0].argmax()) == 3
 
@@ -142,7 +165,7 @@ def test_a_unit_without_evidence_scores_zero_and_leaves_the_prior_alone(name) ->
 
 def test_order_of_images_does_not_matter_for_sparse_units() -> None:
     activations, scores = matrices(4)
-    activations[21, 5] = 0.4  # distinct above the tie: the order among equals is by index
+    activations[21, 5] = 0.4  # distinct above the tie: equals go by the keys of the images
     order = torch.randperm(120, generator=torch.Generator().manual_seed(0))
     for name in ("wpmi", "soft_wpmi", "auroc", "jensen_shannon"):
         found = SIMILARITIES[name](activations[:, [1, 5]], scores)

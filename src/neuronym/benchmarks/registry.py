@@ -6,13 +6,16 @@ from collections.abc import Callable
 
 import torch
 
-from neuronym.benchmarks import lwta
+from neuronym.benchmarks import dissect, lwta
 from neuronym.benchmarks.result import Benchmark, Row
 from neuronym.errors import InputError, unknown
 
 __all__ = ["BENCHMARKS", "run"]
 
-BENCHMARKS: dict[str, Callable[[int], list[Row]]] = {"lwta": lwta.rows}
+BENCHMARKS: dict[str, Callable[[int], list[Row]]] = {
+    "lwta": lwta.rows,
+    "dissect": dissect.rows,
+}
 """Name → function of the number of rounds."""
 
 

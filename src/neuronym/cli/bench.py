@@ -10,7 +10,7 @@ __all__ = ["bench"]
 
 
 def bench(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The benchmark: lwta.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The benchmark: lwta, dissect.")],
     rounds: Annotated[
         int, typer.Option("--rounds", min=1, help="Turns of each contestant; the median counts.")
     ] = 7,

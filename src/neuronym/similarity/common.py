@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from neuronym.errors import InputError
+from neuronym.priority import priority
 
 __all__ = [
     "BLOCK_BYTES",
@@ -106,44 +109,55 @@ def checked_fraction(name: str, value: float) -> float:
     return float(value)
 
 
-def top_images(activations: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
+def top_images(
+    activations: Tensor, top_k: int, *, keys: npt.NDArray[np.int64] | None = None
+) -> tuple[Tensor, Tensor]:
     """Find the images that activate each unit most, at most ``top_k`` of them.
 
     Images at a unit's lowest activation do not count where they tie across the cut: the zeros of
     a sparse unit say nothing, and any choice among them would be an accident of their order. Of
-    images that tie across the cut above the lowest activation, as a saturated unit has them, the
-    ranks that are left get an even selection in the order of the images.
+    other images that tie, as a saturated unit has them, those of the lower
+    :func:`neuronym.priority.priority` come first: a choice that is even over the images, and the
+    same on any number of shards.
 
     Args:
         activations: ``(images, units)``.
         top_k: At most this many images per unit.
+        keys: ``(images,)`` int64, all different; by default 0, 1, 2 …
 
     Returns:
-        ``(units, top_k)`` int64 image indices, largest activation first and the lower index
-        first among equals, and ``(units,)`` int64 how many of them count.
+        ``(units, top_k)`` int64 image indices (rows of ``activations``), largest activation
+        first and the lower priority first among equals, and ``(units,)`` int64 how many of them
+        count.
+
+    Raises:
+        InputError: The keys do not fit the images.
     """
-    columns = activations.T.contiguous()
-    images = columns.shape[1]
+    images = len(activations)
+    if keys is None:
+        keys = np.arange(images, dtype=np.int64)
+    elif keys.shape != (images,):
+        raise InputError(f"keys of shape {keys.shape} must be one for each of {images} images")
+    order = torch.from_numpy(priority(keys).argsort()).to(activations.device)
+    columns = activations[order].T.contiguous()  # of equals, the first is the one to take
     lowest = columns.amin(1, keepdim=True)
     if top_k < images:
-        values, indices = torch.topk(columns, top_k + 1, dim=1)
+        values, places = torch.topk(columns, top_k + 1, dim=1)
         threshold = values[:, top_k:]
-        values, indices = values[:, :top_k], indices[:, :top_k]
+        values, places = values[:, :top_k], places[:, :top_k]
     else:
-        values, indices = columns, torch.arange(images, device=columns.device).expand_as(columns)
+        values, places = columns, torch.arange(images, device=columns.device).expand_as(columns)
         shared = (columns == lowest).sum(1, keepdim=True) > 1
         threshold = torch.where(shared, lowest, torch.full_like(lowest, float("-inf")))
     counts = (values > threshold).sum(1)
-    by_index = indices.argsort(1)
-    values, indices = values.gather(1, by_index), indices.gather(1, by_index)
-    indices = indices.gather(1, values.argsort(dim=1, descending=True, stable=True))
+    by_place = places.argsort(1)
+    values, places = values.gather(1, by_place), places.gather(1, by_place)
+    places = places.gather(1, values.argsort(dim=1, descending=True, stable=True))
     for unit in ((counts < top_k) & (threshold > lowest)[:, 0]).nonzero()[:, 0].tolist():
         tied = (columns[unit] == threshold[unit]).nonzero()[:, 0]
-        left = top_k - int(counts[unit])
-        even = torch.arange(left, device=tied.device) * len(tied) // left
-        indices[unit, top_k - left :] = tied[even]
+        places[unit, int(counts[unit]) :] = tied[: top_k - int(counts[unit])]
         counts[unit] = top_k
-    return indices, counts
+    return order[places], counts
 
 
 class Top(NamedTuple):

@@ -76,7 +76,7 @@ def _entropy(rows: Tensor) -> Tensor:
 def _joint_entropy(units: Tensor, concepts: Tensor) -> Tensor:
     """``−Σ_i (q_ki + p_mi) ln(q_ki + p_mi)``: ``(units, concepts)`` float64."""
     if units.device.type == "cpu" and units.dtype == torch.float32:
-        from neuronym.similarity.kernel import joint_entropy
+        from neuronym.similarity.kernels.entropy import joint_entropy
 
         return joint_entropy(units, concepts)
     return joint_entropy_torch(units, concepts)

@@ -89,6 +89,8 @@ def prepare_rank_reorder(
     indices, by_index = top.indices.T.sort(1)
     own = largest.gather(1, by_index)
     usual = _shuffled_error(largest, power, seed)
+    if activations.device.type == "cpu" and activations.dtype == torch.float32:
+        return _fused(indices, own, largest, usual, power=power, score_power=score_power)
 
     def score(concept_scores: Tensor) -> Tensor:
         concepts = concept_scores.shape[1]
@@ -106,6 +108,31 @@ def prepare_rank_reorder(
             strength = scores.mean(1).clamp_(min=MIN_SCORE) ** score_power
             result[part] = -error / strength
         return result
+
+    return score
+
+
+def _fused(
+    indices: Tensor,
+    own: Tensor,
+    largest: Tensor,
+    usual: Tensor,
+    *,
+    power: float,
+    score_power: float,
+) -> Scorer:
+    from neuronym.similarity.kernels.reorder import reordered_errors
+
+    count = indices.shape[1]
+    images = indices.int().contiguous().numpy()
+    theirs, ordered = own.contiguous().numpy(), largest.numpy()
+
+    def score(concept_scores: Tensor) -> Tensor:
+        columns = concept_scores.T.contiguous().numpy()
+        sums, totals = reordered_errors(columns, images, theirs, ordered, power=float(power))
+        error, strength = torch.from_numpy(sums) / count, torch.from_numpy(totals) / count
+        error = torch.where(usual > 0, error / usual, torch.ones_like(error))
+        return (-error / strength.clamp_(min=MIN_SCORE) ** score_power).to(concept_scores.dtype)
 
     return score
 

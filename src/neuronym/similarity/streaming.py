@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,11 @@ from neuronym.similarity.common import BLOCK_BYTES, Scorer, block_length, checke
 from neuronym.similarity.cosine import prepare_cosine, prepare_cosine_cubed
 from neuronym.similarity.jensen_shannon import prepare_jensen_shannon
 from neuronym.similarity.rank_reorder import prepare_rank_reorder
-from neuronym.similarity.registry import Similarity, checked_keywords, keywords_of
-from neuronym.similarity.wpmi import prepare_soft_wpmi, prepare_wpmi
+from neuronym.similarity.ranking import Ranking, best_of, merged
+from neuronym.similarity.registry import Similarity, checked_keywords
+from neuronym.similarity.wpmi import TERMS, informations, top_of
 
-__all__ = ["DotProducts", "Ranking", "rank_concepts"]
+__all__ = ["DotProducts", "rank_concepts"]
 
 _PER_CONCEPT: dict[str, Callable[..., Scorer]] = {
     "cosine": prepare_cosine,
@@ -26,10 +27,6 @@ _PER_CONCEPT: dict[str, Callable[..., Scorer]] = {
     "rank_reorder": prepare_rank_reorder,
     "jensen_shannon": prepare_jensen_shannon,
     "auroc": prepare_auroc,
-}
-_SOFTMAX_OVER_CONCEPTS: dict[str, Callable[..., Scorer]] = {
-    "wpmi": prepare_wpmi,
-    "soft_wpmi": prepare_soft_wpmi,
 }
 
 
@@ -67,19 +64,6 @@ class DotProducts:
     def block(self, start: int, stop: int) -> Tensor:
         """Return the scores of concepts ``start`` to ``stop``: ``(images, concepts)``."""
         return self.images @ self.texts[start:stop].T
-
-
-@dataclass(frozen=True, eq=False)
-class Ranking:
-    """The best concepts of each unit, best first; the lower index first among equals.
-
-    Attributes:
-        scores: ``(units, keep)``.
-        concepts: ``(units, keep)`` int64 concept indices.
-    """
-
-    scores: Tensor
-    concepts: Tensor
 
 
 def rank_concepts(
@@ -121,41 +105,86 @@ def rank_concepts(
     matrices = [each for each, _ in pairs]
     if not matrices:
         return []
-    images, dtype = len(matrices[0]), pairs[0][1].dtype
-    widest = max(each.shape[1] for each in matrices)
-    step = block_length((images + widest) * 12, scores.count, budget=BLOCK_BYTES)
-    scorers = _scorers(similarity, matrices, scores, step, options)
-    keep = min(keep, scores.count)
+    if isinstance(similarity, str) and similarity in TERMS:
+        blocks = _from_top(similarity, matrices, scores, options)
+    else:
+        blocks = _by_scorers(_scorers(similarity, matrices, options), matrices, scores, labels)
     best: list[Ranking | None] = [None] * len(matrices)
-    for start in range(0, scores.count, step):
-        block = scores.block(start, start + step).to(dtype)
-        _check_finite(block)
-        for site, scorer in enumerate(scorers):
-            values = scorer(block)
-            _override(values, matrices[site], labels, start)
-            best[site] = _merged(
-                best[site], _top_of(values, min(keep, values.shape[1])), start, keep
-            )
+    for start, found in blocks:
+        for site, values in enumerate(found):
+            best[site] = merged(best[site], best_of(values, keep), start, keep)
     return [each for each in best if each is not None]
 
 
 def _scorers(
-    similarity: str | Similarity,
-    matrices: list[Tensor],
-    scores: DotProducts,
-    step: int,
-    options: dict[str, Any],
+    similarity: str | Similarity, matrices: list[Tensor], options: dict[str, Any]
 ) -> list[Scorer]:
     if not isinstance(similarity, str):
         return [_own(similarity, each, options) for each in matrices]
-    if similarity in _PER_CONCEPT:
-        return [_PER_CONCEPT[similarity](each, **options) for each in matrices]
-    scale = float(options.get("scale", keywords_of(similarity)["scale"]))
-    total = matrices[0].new_full((len(matrices[0]),), float("-inf"))
+    return [_PER_CONCEPT[similarity](each, **options) for each in matrices]
+
+
+def _by_scorers(
+    scorers: list[Scorer],
+    matrices: list[Tensor],
+    scores: DotProducts,
+    labels: Mapping[int, Tensor] | None,
+) -> Iterator[tuple[int, list[Tensor]]]:
+    """Yield the similarities of each site's units, block by block."""
+    images, dtype = len(matrices[0]), matrices[0].dtype
+    widest = max(each.shape[1] for each in matrices)
+    step = block_length((images + widest) * 12, scores.count, budget=BLOCK_BYTES)
     for start in range(0, scores.count, step):
-        block = scores.block(start, start + step).to(total.dtype)
-        total = torch.logaddexp(total, torch.logsumexp(block * scale, 1))
-    return [_SOFTMAX_OVER_CONCEPTS[similarity](each, total, **options) for each in matrices]
+        block = scores.block(start, start + step).to(dtype)
+        _check_finite(block)
+        found = [scorer(block) for scorer in scorers]
+        for values, activations in zip(found, matrices, strict=True):
+            _override(values, activations, labels, start)
+        yield start, found
+
+
+def _from_top(
+    name: str, matrices: list[Tensor], scores: DotProducts, options: dict[str, Any]
+) -> Iterator[tuple[int, list[Tensor]]]:
+    """Yield the same by a similarity that reads only the top images of each unit."""
+    others = {key: value for key, value in options.items() if key != "top_k"}
+    tops = [top_of(name, each, options.get("top_k")) for each in matrices]
+    terms = [TERMS[name](indices.shape[1], **others) for indices, _ in tops]
+    used = [
+        torch.arange(indices.shape[1], device=indices.device) < counts[:, None]
+        for indices, counts in tops
+    ]
+    needed = torch.cat(
+        [indices[each] for (indices, _), each in zip(tops, used, strict=True)]
+    ).unique()
+    places = [
+        (
+            torch.searchsorted(needed, indices.masked_fill(~each, 0)).cpu().numpy(),
+            counts.cpu().numpy(),
+        )
+        for (indices, counts), each in zip(tops, used, strict=True)
+    ]
+    source = _DotScores(scores, needed, terms[0].scale)
+    return informations(source, places, terms, matrices[0])
+
+
+class _DotScores:
+    """Scaled scores of the needed images from embeddings in memory."""
+
+    def __init__(self, scores: DotProducts, needed: Tensor, scale: float) -> None:
+        self._scores, self._needed, self._scale = scores, needed, scale
+        self.images, self.concepts = len(needed), scores.count
+        self.row_bytes = scores.images.element_size() * scores.images.shape[1]
+
+    def load(self, first: int, last: int) -> Tensor:
+        return self._scores.images[self._needed[first:last]] * self._scale
+
+    def fill(self, rows: Tensor, start: int, out: Tensor) -> None:
+        texts = self._scores.texts[start : start + out.shape[1]]
+        if rows.dtype == out.dtype:
+            torch.mm(rows, texts.T, out=out)
+        else:
+            out.copy_(rows @ texts.T)
 
 
 def _own(similarity: Similarity, activations: Tensor, options: dict[str, Any]) -> Scorer:
@@ -185,25 +214,3 @@ def _override(
         present = torch.stack([labels[c].bool() for c in inside], 1).to(values.device)
         columns = torch.tensor(inside, device=values.device) - start
         values[:, columns] = auroc(activations, present.to(values.dtype), labels=present)
-
-
-def _top_of(values: Tensor, keep: int) -> Ranking:
-    """The ``keep`` largest of each row, the lower index first among equals."""
-    top, indices = torch.topk(values, keep, dim=1)
-    unclear = (values >= top[:, -1:]).sum(1) > keep
-    if bool(unclear.any()):
-        rows = values[unclear].sort(dim=1, descending=True, stable=True)
-        indices[unclear] = rows.indices[:, :keep]
-    by_index = indices.sort(1).values
-    found = values.gather(1, by_index)
-    order = found.argsort(dim=1, descending=True, stable=True)
-    return Ranking(found.gather(1, order), by_index.gather(1, order))
-
-
-def _merged(before: Ranking | None, block: Ranking, start: int, keep: int) -> Ranking:
-    if before is None:
-        return Ranking(block.scores, block.concepts + start)
-    scores = torch.cat([before.scores, block.scores], 1)
-    concepts = torch.cat([before.concepts, block.concepts + start], 1)
-    order = scores.argsort(dim=1, descending=True, stable=True)[:, :keep]
-    return Ranking(scores.gather(1, order), concepts.gather(1, order))

@@ -7,22 +7,30 @@ it, and ask how likely the concept makes the unit's most activating images.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from neuronym.errors import InputError
 from neuronym.similarity.common import (
-    Scorer,
-    block_length,
     checked,
     checked_count,
     checked_positive,
-    in_blocks,
     top_images,
 )
+from neuronym.similarity.likelihood import (
+    Evidence,
+    ScoreSource,
+    information,
+    likelihoods,
+    plain_likelihoods,
+)
 
-__all__ = ["prepare_soft_wpmi", "prepare_wpmi", "soft_wpmi", "wpmi"]
+__all__ = ["TERMS", "USUAL_TOP_K", "Terms", "informations", "soft_wpmi", "top_of", "wpmi"]
 
 WPMI_TOP_K = 28
 WPMI_SCALE = 2.0
@@ -68,11 +76,9 @@ def wpmi(
         InputError: The matrices do not fit, hold NaN, or a keyword is outside its range.
     """
     activations, concept_scores = checked(activations, concept_scores)
-    normaliser = log_normaliser(concept_scores, scale)
-    scorer = prepare_wpmi(
-        activations, normaliser, top_k=top_k, scale=scale, prior_weight=prior_weight
-    )
-    return in_blocks(scorer, concept_scores, activations.shape[1])
+    indices, counts = top_of("wpmi", activations, top_k)
+    terms = _wpmi_terms(indices.shape[1], scale=scale, prior_weight=prior_weight)
+    return _of_matrix(concept_scores, indices, counts, terms)
 
 
 def soft_wpmi(
@@ -110,91 +116,134 @@ def soft_wpmi(
         InputError: The matrices do not fit, hold NaN, or a keyword is outside its range.
     """
     activations, concept_scores = checked(activations, concept_scores)
-    scorer = prepare_soft_wpmi(
-        activations,
-        log_normaliser(concept_scores, scale),
-        top_k=top_k,
-        scale=scale,
-        prior_weight=prior_weight,
-        membership=membership,
+    indices, counts = top_of("soft_wpmi", activations, top_k)
+    terms = _soft_wpmi_terms(
+        indices.shape[1], scale=scale, prior_weight=prior_weight, membership=membership
     )
-    return in_blocks(scorer, concept_scores, activations.shape[1])
+    return _of_matrix(concept_scores, indices, counts, terms)
 
 
-def log_normaliser(concept_scores: Tensor, scale: float) -> Tensor:
-    """Return ``log Σ_m exp(scale × P[i, m])`` for each image: ``(images,)``."""
-    checked_positive("scale", scale)
-    images, concepts = concept_scores.shape
-    total = concept_scores.new_full((images,), float("-inf"))
-    step = block_length(images * concept_scores.element_size() * 2, concepts)
-    for start in range(0, concepts, step):
-        block = torch.logsumexp(concept_scores[:, start : start + step] * scale, 1)
-        total = torch.logaddexp(total, block)
-    return total
+@dataclass(frozen=True, eq=False)
+class Terms:
+    """What a similarity makes of top images: ``Σ_r log(floor_r + weight_r P̃[i_r, m])``.
+
+    Attributes:
+        scale: Factor of the scores before the softmax.
+        prior_weight: λ.
+        weights: ``(top_k,)`` float64.
+        floors: ``(top_k,)`` float64.
+    """
+
+    scale: float
+    prior_weight: float
+    weights: npt.NDArray[np.float64]
+    floors: npt.NDArray[np.float64]
 
 
-def prepare_wpmi(
-    activations: Tensor,
-    normaliser: Tensor,
+def _wpmi_terms(
+    top_k: int, *, scale: float = WPMI_SCALE, prior_weight: float = WPMI_PRIOR_WEIGHT
+) -> Terms:
+    floors = np.full(top_k, MIN_PROBABILITY)
+    return Terms(
+        checked_positive("scale", scale), _checked_weight(prior_weight), np.ones(top_k), floors
+    )
+
+
+def _soft_wpmi_terms(
+    top_k: int,
     *,
-    top_k: int | None = None,
-    scale: float = WPMI_SCALE,
-    prior_weight: float = WPMI_PRIOR_WEIGHT,
-) -> Scorer:
-    """Return the scorer of :func:`wpmi`; ``normaliser`` is of all concepts' scaled scores."""
-    indices, counts = _top(activations, top_k, WPMI_TOP_K)
-    scale = checked_positive("scale", scale)
-    prior_weight = _checked_weight(prior_weight)
-
-    def score(concept_scores: Tensor) -> Tensor:
-        probabilities = (concept_scores * scale - normaliser[:, None]).exp_()
-        logs = (probabilities + MIN_PROBABILITY).log_()
-        likelihood = _per_rank(_gathered_sum(logs, indices, counts), indices, counts)
-        return _information(likelihood, counts, prior_weight)
-
-    return score
-
-
-def prepare_soft_wpmi(
-    activations: Tensor,
-    normaliser: Tensor,
-    *,
-    top_k: int | None = None,
     scale: float = SOFT_SCALE,
     prior_weight: float = SOFT_PRIOR_WEIGHT,
     membership: tuple[float, float] = SOFT_MEMBERSHIP,
-) -> Scorer:
-    """Return the scorer of :func:`soft_wpmi`; ``normaliser`` is of all concepts' scaled scores."""
-    indices, counts = _top(activations, top_k, SOFT_TOP_K)
-    scale = checked_positive("scale", scale)
-    prior_weight = _checked_weight(prior_weight)
-    weights = _membership(membership, indices.shape[1], activations)
-
-    def score(concept_scores: Tensor) -> Tensor:
-        probabilities = (concept_scores * scale - normaliser[:, None]).exp_()
-        likelihood = _soft_sum(probabilities, indices, counts, weights)
-        likelihood = _per_rank(likelihood, indices, counts)
-        return _information(likelihood, counts, prior_weight)
-
-    return score
-
-
-def _top(activations: Tensor, top_k: int | None, usual: int) -> tuple[Tensor, Tensor]:
-    images = activations.shape[0]
-    count = min(usual, images) if top_k is None else checked_count("top_k", top_k, images)
-    return top_images(activations, count)
-
-
-def _membership(membership: tuple[float, float], count: int, like: Tensor) -> Tensor:
-    """Return s_r for each rank: a line that would reach the last value at rank ``count``."""
+) -> Terms:
+    """Return s_r and the rest for each rank: a line that would reach the last s_r at ``top_k``."""
     valid = isinstance(membership, (tuple, list)) and len(membership) == 2
     if not valid or not all(isinstance(s, (int, float)) and 0 < s <= 1 for s in membership):
         raise InputError(
             f"membership must be two probabilities above 0 and at most 1, not {membership!r}"
         )
     first, last = membership
-    ranks = torch.arange(count, dtype=torch.float64)
-    return (first - ranks / count * (first - last)).to(like.device, like.dtype)
+    weights = first - np.arange(top_k) / top_k * (first - last)
+    floors = 1 - weights + MIN_PROBABILITY
+    return Terms(checked_positive("scale", scale), _checked_weight(prior_weight), weights, floors)
+
+
+TERMS: dict[str, Callable[..., Terms]] = {"wpmi": _wpmi_terms, "soft_wpmi": _soft_wpmi_terms}
+"""Similarity → ``(top_k, **its other keywords) → Terms``."""
+
+USUAL_TOP_K = {"wpmi": WPMI_TOP_K, "soft_wpmi": SOFT_TOP_K}
+
+
+def top_of(name: str, activations: Tensor, top_k: int | None) -> tuple[Tensor, Tensor]:
+    """Return the top images of a similarity; by default as many as it usually takes, or all."""
+    images = activations.shape[0]
+    usual = min(USUAL_TOP_K[name], images)
+    return top_images(
+        activations, usual if top_k is None else checked_count("top_k", top_k, images)
+    )
+
+
+def informations(
+    source: ScoreSource,
+    tops: Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]],
+    terms: Sequence[Terms],
+    like: Tensor,
+) -> Iterator[tuple[int, list[Tensor]]]:
+    """Yield the similarities of each site's units, ``(units, block)``, block by block.
+
+    Args:
+        source: The scaled scores of the images that are needed.
+        tops: For each site the places ``(units, top_k)`` of its top images in the source, and
+            ``(units,)`` how many of them count.
+        terms: For each site.
+        like: A tensor whose device and dtype are used.
+
+    Yields:
+        The first concept of the block, and the similarities for each site.
+    """
+    sites = [
+        Evidence(rows, counts, each.weights, each.floors)
+        for (rows, counts), each in zip(tops, terms, strict=True)
+    ]
+    fused = like.device.type == "cpu" and like.dtype == torch.float32
+    blocks = likelihoods(source, sites) if fused else plain_likelihoods(source, sites, like)
+    for start, found in blocks:
+        yield (
+            start,
+            [
+                information(part, torch.from_numpy(site.counts).to(part.device), each.prior_weight)
+                for part, site, each in zip(found, sites, terms, strict=True)
+            ],
+        )
+
+
+class _MatrixScores:
+    """Scores of the needed images from a whole matrix."""
+
+    def __init__(self, concept_scores: Tensor, needed: Tensor, scale: float) -> None:
+        self._scores, self._needed, self._scale = concept_scores, needed, scale
+        self.images, self.concepts = len(needed), concept_scores.shape[1]
+        self.row_bytes = 8
+
+    def load(self, first: int, last: int) -> Tensor:
+        return self._needed[first:last]
+
+    def fill(self, rows: Tensor, start: int, out: Tensor) -> None:
+        part = self._scores[:, start : start + out.shape[1]]
+        torch.index_select(part, 0, rows, out=out)
+        out.mul_(self._scale)
+
+
+def _of_matrix(concept_scores: Tensor, indices: Tensor, counts: Tensor, terms: Terms) -> Tensor:
+    used = torch.arange(indices.shape[1], device=indices.device) < counts[:, None]
+    needed = indices[used].unique()
+    rows = torch.searchsorted(needed, indices.where(used, indices.new_zeros(())))
+    source = _MatrixScores(concept_scores, needed, terms.scale)
+    result = concept_scores.new_empty((len(indices), concept_scores.shape[1]))
+    tops = [(rows.cpu().numpy(), counts.cpu().numpy())]
+    for start, (found,) in informations(source, tops, [terms], concept_scores):
+        result[:, start : start + found.shape[1]] = found
+    return result
 
 
 def _checked_weight(value: float) -> float:
@@ -202,66 +251,3 @@ def _checked_weight(value: float) -> float:
     if not number or not 0 <= value < math.inf:
         raise InputError(f"prior_weight must be a finite number of at least 0, not {value!r}")
     return float(value)
-
-
-def _per_rank(likelihood: Tensor, indices: Tensor, counts: Tensor) -> Tensor:
-    """Scale the sums of units with fewer images up to as many as there are ranks."""
-    factor = indices.shape[1] / counts.clamp(min=1).to(likelihood.dtype)
-    return likelihood.mul_(factor[:, None])
-
-
-def _information(likelihood: Tensor, counts: Tensor, prior_weight: float) -> Tensor:
-    """``log p(B_k | m) − λ log p(m)``; units without evidence score 0 and are no prior."""
-    silent = (counts == 0)[:, None]
-    usable = len(counts) - int(silent.sum())
-    if not usable:
-        return torch.zeros_like(likelihood)
-    likelihood = likelihood.masked_fill(silent, float("-inf"))
-    largest = likelihood.amax(0)
-    prior = (likelihood - largest).exp_().sum(0).div_(usable).log_().add_(largest)
-    return likelihood.sub_(prior * prior_weight).masked_fill_(silent, 0.0)
-
-
-def _gathered_sum(logs: Tensor, indices: Tensor, counts: Tensor) -> Tensor:
-    """``Σ_{r < counts[k]} logs[indices[k, r], m]`` as one sparse product: ``(units, concepts)``."""
-    used = torch.arange(indices.shape[1], device=indices.device) < counts[:, None]
-    starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)[:-1]])
-    return torch.nn.functional.embedding_bag(
-        indices[used], logs, offsets=starts, mode="sum", include_last_offset=False
-    )
-
-
-def _soft_sum(probabilities: Tensor, indices: Tensor, counts: Tensor, weights: Tensor) -> Tensor:
-    """``Σ_{r < counts[k]} log(1 − s_r + s_r P̃[i_r, m] + ε)``: ``(units, concepts)``."""
-    if probabilities.device.type == "cpu" and probabilities.dtype == torch.float32:
-        from neuronym.similarity.kernel import soft_log_sum
-
-        return soft_log_sum(probabilities, indices, counts, weights, MIN_PROBABILITY)
-    return soft_log_sum_torch(probabilities, indices, counts, weights)
-
-
-def soft_log_sum_torch(
-    probabilities: Tensor, indices: Tensor, counts: Tensor, weights: Tensor
-) -> Tensor:
-    """The plain path of the SoftWPMI sum, for accelerators and float64: blocks of units.
-
-    Args:
-        probabilities: ``(images, concepts)``, 0 to 1.
-        indices: ``(units, top_k)`` images, best first.
-        counts: ``(units,)`` how many of them count.
-        weights: ``(top_k,)`` s_r.
-
-    Returns:
-        ``(units, concepts)``.
-    """
-    units, top_k = indices.shape
-    concepts = probabilities.shape[1]
-    result = probabilities.new_empty((units, concepts))
-    used = torch.arange(top_k, device=indices.device) < counts[:, None]
-    weight = weights[None, :, None]
-    step = block_length(top_k * concepts * probabilities.element_size() * 2, units)
-    for start in range(0, units, step):
-        part = slice(start, start + step)
-        terms = probabilities[indices[part]].mul_(weight).add_(1 - weight + MIN_PROBABILITY).log_()
-        result[part] = terms.mul_(used[part, :, None]).sum(1)
-    return result

@@ -1,0 +1,1 @@
+"""Fused loops for CPUs. Imported only when used, because they bring numba."""

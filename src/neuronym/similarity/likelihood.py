@@ -1,0 +1,300 @@
+"""``log p(B_k | m)`` of WPMI and SoftWPMI from top images, in blocks that fit a budget.
+
+Only the images that some unit has among its top ones are scored. Rows of scores come in chunks;
+each chunk multiplies the terms of its images into the products of the units that have them. Where
+the products of all concepts fit, one pass over the images gives the softmax's normaliser too;
+else a first pass finds it, and a second one goes over the images for each block of concepts.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from neuronym.errors import InputError
+from neuronym.similarity.common import block_length
+
+__all__ = [
+    "BUDGET_BYTES",
+    "Evidence",
+    "ScoreSource",
+    "information",
+    "likelihoods",
+    "plain_likelihoods",
+]
+
+BUDGET_BYTES = 256 << 20
+"""Most bytes of the tables and products that are held at once."""
+
+_SAFE_LOG = 80.0  # a product of terms stays above exp(-80), far from float32's underflow
+_SIDE = 2048  # rows and concepts of a piece of the first pass: stays in a processor's cache
+_CHUNK = 2048  # most rows of a chunk
+_GROUP = 256  # units whose exponentials are held at once
+
+Longs = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+
+
+class ScoreSource(Protocol):
+    """Scaled concept scores of the images that are needed, in their order.
+
+    Attributes:
+        images: How many there are.
+        concepts: Number of concepts.
+        row_bytes: What one row of ``load`` takes.
+    """
+
+    images: int
+    concepts: int
+    row_bytes: int
+
+    def load(self, first: int, last: int) -> Tensor:
+        """Return what ``fill`` needs for images ``first`` to ``last``."""
+
+    def fill(self, rows: Tensor, start: int, out: Tensor) -> None:
+        """Write the scores of these images and of concepts from ``start`` on into ``out``."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """The top images of a site's units, and what each rank is worth.
+
+    Attributes:
+        rows: ``(units, top_k)`` places among the images of the source, best first.
+        counts: ``(units,)`` how many of them count.
+        weights: ``(top_k,)`` float64, factor of the probability in a rank's term.
+        floors: ``(top_k,)`` float64, above 0: the rest of the term.
+    """
+
+    rows: Longs
+    counts: Longs
+    weights: npt.NDArray[np.float64]
+    floors: npt.NDArray[np.float64]
+
+
+def likelihoods(
+    source: ScoreSource, sites: Sequence[Evidence], *, budget: int | None = None
+) -> Iterator[tuple[int, list[Tensor]]]:
+    """Yield ``Σ_{r < counts[k]} log(floor_r + weight_r P̃[i_r, m])``, scaled up to ``top_k`` ranks.
+
+    ``P̃`` is the softmax over all concepts of the source's scores.
+
+    Args:
+        source: The scores.
+        sites: The top images; at least one site.
+        budget: Bytes that may be held at once; by default :data:`BUDGET_BYTES`.
+
+    Yields:
+        The first concept of a block, and for each site ``(units, block)`` float32, which the
+        caller may overwrite.
+
+    Raises:
+        InputError: A score is NaN or infinite.
+    """
+    budget = BUDGET_BYTES if budget is None else budget
+    units = sum(len(site.counts) for site in sites)
+    blocks = _cut(source.concepts, max(16, budget // 2 // (8 * max(1, units))))
+    width = max(last - start for start, last in blocks)
+    chunk = min(
+        max(16, budget // 4 // (4 * width)),
+        max(16, budget // 8 // (2 * source.row_bytes)),
+        max(1, source.images),
+        _CHUNK,
+    )
+    entries = _Entries(sites, chunk, source.images)
+    shifts = _normaliser(source) if len(blocks) > 1 else None
+    for start, last in blocks:
+        found = _block(source, entries, units, (start, last), shifts)
+        yield start, _per_site(found, sites)
+
+
+def plain_likelihoods(
+    source: ScoreSource, sites: Sequence[Evidence], like: Tensor
+) -> Iterator[tuple[int, list[Tensor]]]:
+    """:func:`likelihoods` in plain tensor operations, for accelerators and float64.
+
+    Args:
+        source: The scores.
+        sites: The top images; at least one site.
+        like: A tensor whose device and dtype are used.
+    """
+    units = sum(len(site.counts) for site in sites)
+    each = (source.images * 2 + units) * like.element_size()
+    step = block_length(each, source.concepts)
+    total = like.new_full((source.images,), float("-inf"))
+    for start in range(0, source.concepts, step):
+        scores = like.new_empty(source.images, min(step, source.concepts - start))
+        source.fill(source.load(0, source.images), start, scores)
+        total = torch.logaddexp(total, torch.logsumexp(scores, 1))
+    if not bool(torch.isfinite(total).all()):
+        raise InputError("concept scores hold NaN or infinity; an embedding is not finite")
+    for start in range(0, source.concepts, step):
+        scores = like.new_empty(source.images, min(step, source.concepts - start))
+        source.fill(source.load(0, source.images), start, scores)
+        chances = scores.sub_(total[:, None]).exp_()
+        yield start, _scaled([_plain_sum(chances, site) for site in sites], sites)
+
+
+def _plain_sum(chances: Tensor, site: Evidence) -> Tensor:
+    """``Σ_{r < counts[k]} log(floor_r + weight_r P̃[i_r, m])`` in groups of units."""
+    units, top_k = site.rows.shape
+    result = chances.new_zeros((units, chances.shape[1]))
+    weights, floors = (
+        torch.from_numpy(each).to(chances)[None, :, None] for each in (site.weights, site.floors)
+    )
+    used = np.arange(top_k) < site.counts[:, None]
+    rows = torch.from_numpy(np.where(used, site.rows, 0)).to(chances.device)
+    counted = torch.from_numpy(used).to(chances)[:, :, None]
+    if not len(chances):  # no unit has evidence
+        return result
+    step = block_length(top_k * chances.shape[1] * chances.element_size() * 2, units)
+    for start in range(0, units, step):
+        part = slice(start, start + step)
+        terms = chances[rows[part]].mul_(weights).add_(floors).log_()
+        result[part] = terms.mul_(counted[part]).sum(1)
+    return result
+
+
+def information(likelihood: Tensor, counts: Tensor, prior_weight: float) -> Tensor:
+    """``log p(B_k | m) − λ log p(m)`` in place; units without evidence score 0 and are no prior.
+
+    Args:
+        likelihood: ``(units, concepts)`` of all units of a site.
+        counts: ``(units,)`` how many images count.
+        prior_weight: λ.
+    """
+    silent = (counts == 0)[:, None]
+    usable = len(counts) - int(silent.sum())
+    if not usable:
+        return likelihood.zero_()
+    likelihood.masked_fill_(silent, float("-inf"))
+    largest = likelihood.amax(0)
+    total = torch.zeros_like(largest)
+    for part in likelihood.split(_GROUP):
+        total += (part - largest).exp_().sum(0)
+    prior = total.div_(usable).log_().add_(largest)
+    return likelihood.sub_(prior * prior_weight).masked_fill_(silent, 0.0)
+
+
+def _cut(concepts: int, most: int) -> list[tuple[int, int]]:
+    """Cut the concepts into blocks of about equal length, each at most ``most``."""
+    count = max(1, -(-concepts // most))
+    bounds = np.linspace(0, concepts, count + 1).astype(int).tolist()
+    return list(itertools.pairwise(bounds))
+
+
+def _normaliser(source: ScoreSource) -> Floats:
+    """Return ``log Σ_m exp(score)`` of each needed image."""
+    from neuronym.similarity.kernels.likelihood import normaliser
+
+    totals = np.full(source.images, -np.inf)
+    side = min(_SIDE, source.concepts)
+    table = torch.empty(min(_SIDE, source.images) * side)
+    for first in range(0, source.images, _SIDE):
+        last = min(first + _SIDE, source.images)
+        rows = source.load(first, last)
+        for start in range(0, source.concepts, side):
+            shape = last - first, min(side, source.concepts - start)
+            out = table[: shape[0] * shape[1]].view(shape)
+            source.fill(rows, start, out)
+            normaliser(out.numpy(), totals[first:last])
+    _check_finite(totals)
+    return totals.astype(np.float32)
+
+
+def _block(
+    source: ScoreSource,
+    entries: _Entries,
+    units: int,
+    concepts: tuple[int, int],
+    shifts: Floats | None,
+) -> Tensor:
+    """Return the logarithms of all units' products for a block of concepts."""
+    from neuronym.similarity.kernels import likelihood as kernel
+
+    width = concepts[1] - concepts[0]
+    products = torch.ones(units, width)
+    powers = np.zeros((units, width), np.int32)
+    table = torch.empty(entries.chunk * width)
+    for number, first in enumerate(range(0, source.images, entries.chunk)):
+        last = min(first + entries.chunk, source.images)
+        scores = table[: (last - first) * width].view(last - first, width)
+        source.fill(source.load(first, last), concepts[0], scores)
+        sums = kernel.exponentials(scores.numpy(), None if shifts is None else shifts[first:last])
+        if sums is not None:
+            _check_finite(sums)
+        kernel.multiply(
+            scores.numpy(),
+            entries.of_chunk(number, sums),
+            products.numpy(),
+            powers,
+            flush=entries.flush,
+        )
+    kernel.log_of_products(products.numpy(), powers)
+    return products
+
+
+def _check_finite(sums: npt.NDArray[np.float64]) -> None:
+    if not np.isfinite(sums).all():
+        raise InputError("concept scores hold NaN or infinity; an embedding is not finite")
+
+
+class _Entries:
+    """Which unit has which image at which rank, sorted by the image's chunk, then by the unit."""
+
+    def __init__(self, sites: Sequence[Evidence], chunk: int, images: int) -> None:
+        self.chunk = chunk
+        units, rows, weights, floors = [], [], [], []
+        first = 0
+        for site in sites:
+            used = np.arange(site.rows.shape[1]) < site.counts[:, None]
+            unit, rank = used.nonzero()
+            units.append((unit + first).astype(np.int32))
+            rows.append(site.rows[used].astype(np.int32))
+            weights.append(site.weights.astype(np.float32)[rank])
+            floors.append(site.floors.astype(np.float32)[rank])
+            first += len(site.counts)
+        self._row = np.concatenate(rows)
+        order = (self._row // chunk).argsort(kind="stable")
+        self._row = self._row[order]
+        self._unit = np.concatenate(units)[order]
+        self._weight = np.concatenate(weights)[order]
+        self._floor = np.concatenate(floors)[order]
+        starts = np.arange(0, images + chunk, chunk)
+        self._bounds = np.searchsorted(self._row // chunk, starts // chunk)
+        self._unit_numbers = np.arange(first + 1)
+        smallest = min((float(site.floors.min()) for site in sites if site.floors.size), default=1)
+        self.flush = max(1, int(_SAFE_LOG / max(-math.log(smallest), 1e-3)))
+
+    def of_chunk(
+        self, number: int, sums: npt.NDArray[np.float64] | None
+    ) -> tuple[Longs, Ints, Floats, Floats]:
+        """Return the entries of a chunk; with ``sums`` its table holds probabilities times them."""
+        part = slice(self._bounds[number], self._bounds[number + 1])
+        row = self._row[part] - np.int32(number * self.chunk)
+        weight = self._weight[part]
+        if sums is not None:
+            weight = (weight / sums[row]).astype(np.float32)
+        starts = np.searchsorted(self._unit[part], self._unit_numbers)
+        return starts.astype(np.int64), row, weight, self._floor[part]
+
+
+def _per_site(found: Tensor, sites: Sequence[Evidence]) -> list[Tensor]:
+    return _scaled(list(found.split([len(site.counts) for site in sites])), sites)
+
+
+def _scaled(parts: list[Tensor], sites: Sequence[Evidence]) -> list[Tensor]:
+    """Scale the sums of units with fewer images up to as many as there are ranks."""
+    for part, site in zip(parts, sites, strict=True):
+        factor = site.rows.shape[1] / np.maximum(site.counts, 1)
+        part.mul_(torch.from_numpy(factor).to(part)[:, None])
+    return parts
