@@ -37,6 +37,7 @@ LADDER = {
     "activity": 0,
     "channels": 0,
     "files": 0,
+    "priority": 0,
     "store": 0,
     "errors": -1,
     "_version": -1,
