@@ -168,10 +168,10 @@ def test_an_atlas_of_the_first_schema_still_loads(tmp_path: Path) -> None:
     "changes", [{"unnamed": "dull", "name": None}, {"unnamed": "constant", "name": "red"}]
 )
 def test_a_reason_for_no_name_is_known_and_stands_alone(changes: Any, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="unnamed='(dull|constant)'.*one of the reasons constant"):
+    with pytest.raises(InputError, match=r"unnamed='(dull|constant)'.*one of the reasons constant"):
         atlas(unit(**changes)).save(tmp_path / "atlas")
+    broken = Formula("red", float("nan"), 0.1, "red", 0.5)
     with pytest.raises(InputError, match="auroc nan; it must be finite"):
-        broken = Formula("red", float("nan"), 0.1, "red", 0.5)
         atlas(unit(formula=broken)).save(tmp_path / "atlas")
 
 

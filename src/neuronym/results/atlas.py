@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from neuronym.errors import InputError, MissingError, UnreadableError, nearest
 from neuronym.files import MANIFEST, atomic_path, existing, read_manifest, write_manifest
 
-__all__ = ["Atlas", "Formula", "LinearFit", "ProbeImage", "SiteInfo", "UNNAMED", "Unit"]
+__all__ = ["UNNAMED", "Atlas", "Formula", "LinearFit", "ProbeImage", "SiteInfo", "Unit"]
 
 KIND = "atlas"
 SCHEMA = 2
