@@ -17,6 +17,8 @@ from neuronym.results import (
     Atlas,
     ClassScore,
     Explanation,
+    Formula,
+    LinearFit,
     Metric,
     ProbeImage,
     Scorecard,
@@ -133,6 +135,44 @@ def test_neurons_table_has_the_promised_columns(tmp_path: Path) -> None:
     promised = {"site", "unit", "block", "name", "score", "p_value", "runner_up_names"}
     assert promised | {"firing_rate", "top_images"} <= set(table.column_names)
     assert table.num_rows == 3
+
+
+def test_better_names_round_trip(tmp_path: Path) -> None:
+    linear = LinearFit(("red", "ball"), (0.5, 0.25), 0.6, 0.35, "red", 0.5)
+    formula = Formula("red AND NOT ball", 0.9, 0.05, "red", 0.85)
+    reasons = (None, "constant", "never above zero", "not significant")
+    made = atlas(
+        unit(q_value=0.02, linear=linear, formula=formula),
+        *(
+            unit(index=n, name=None, score=None, unnamed=why, q_value=0.5)
+            for n, why in enumerate(reasons)
+        ),
+    )
+    made.save(tmp_path)
+    assert Atlas.load(tmp_path) == made
+    assert json.loads((tmp_path / MANIFEST).read_text())["schema"] == 2
+
+
+def test_an_atlas_of_the_first_schema_still_loads(tmp_path: Path) -> None:
+    made = atlas()
+    made.save(tmp_path)
+    table = pq.read_table(tmp_path / NEURONS)
+    new = ["q_value", "unnamed", "linear", "formula"]
+    pq.write_table(table.drop_columns(new), tmp_path / NEURONS)
+    manifest = json.loads((tmp_path / MANIFEST).read_text())
+    (tmp_path / MANIFEST).write_text(json.dumps({**manifest, "schema": 1}))
+    assert Atlas.load(tmp_path) == made
+
+
+@pytest.mark.parametrize(
+    "changes", [{"unnamed": "dull", "name": None}, {"unnamed": "constant", "name": "red"}]
+)
+def test_a_reason_for_no_name_is_known_and_stands_alone(changes: Any, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"unnamed='(dull|constant)'.*one of the reasons constant"):
+        atlas(unit(**changes)).save(tmp_path / "atlas")
+    broken = Formula("red", float("nan"), 0.1, "red", 0.5)
+    with pytest.raises(InputError, match="auroc nan; it must be finite"):
+        atlas(unit(formula=broken)).save(tmp_path / "atlas")
 
 
 def test_atlas_of_no_units(tmp_path: Path) -> None:

@@ -1,13 +1,24 @@
 """Saved results: frozen dataclasses with ``save`` and ``load``; numpy, parquet and JSON only."""
 
-from neuronym.results.atlas import Atlas, ProbeImage, SiteInfo, Unit
+from neuronym.results.atlas import (
+    UNNAMED,
+    Atlas,
+    Formula,
+    LinearFit,
+    ProbeImage,
+    SiteInfo,
+    Unit,
+)
 from neuronym.results.explanation import ClassScore, Explanation, SampleSummary, Winner
 from neuronym.results.scorecard import Metric, Scorecard
 
 __all__ = [
+    "UNNAMED",
     "Atlas",
     "ClassScore",
     "Explanation",
+    "Formula",
+    "LinearFit",
     "Metric",
     "ProbeImage",
     "SampleSummary",

@@ -14,15 +14,38 @@ import pyarrow.parquet as pq
 from neuronym.errors import InputError, MissingError, UnreadableError, nearest
 from neuronym.files import MANIFEST, atomic_path, existing, read_manifest, write_manifest
 
-__all__ = ["Atlas", "ProbeImage", "SiteInfo", "Unit"]
+__all__ = ["UNNAMED", "Atlas", "Formula", "LinearFit", "ProbeImage", "SiteInfo", "Unit"]
 
 KIND = "atlas"
-SCHEMA = 1
+SCHEMA = 2
 NEURONS = "neurons.parquet"
 IMAGES = "images.parquet"
 CONCEPTS = "concepts.parquet"
 THUMBNAILS = "thumbnails"
 
+UNNAMED = ("constant", "never above zero", "not significant")
+"""Why a unit has no name: its activation is the same on every image; it competes and is never
+above zero; or its best concept is no better than chance (``Unit.q_value`` above the level)."""
+
+_LINEAR = pa.struct(
+    [
+        ("concepts", pa.list_(pa.string())),
+        ("weights", pa.list_(pa.float64())),
+        ("correlation", pa.float64()),
+        ("r_squared", pa.float64()),
+        ("single", pa.string()),
+        ("single_correlation", pa.float64()),
+    ]
+)
+_FORMULA = pa.struct(
+    [
+        ("text", pa.string()),
+        ("auroc", pa.float64()),
+        ("share", pa.float64()),
+        ("single", pa.string()),
+        ("single_auroc", pa.float64()),
+    ]
+)
 _UNIT_SCHEMA = pa.schema(
     [
         ("site", pa.string()),
@@ -37,6 +60,10 @@ _UNIT_SCHEMA = pa.schema(
         ("win_rate", pa.float64()),
         ("top_images", pa.list_(pa.string())),
         ("top_activations", pa.list_(pa.float64())),
+        ("q_value", pa.float64()),
+        ("unnamed", pa.string()),
+        ("linear", _LINEAR),
+        ("formula", _FORMULA),
     ]
 )
 _IMAGE_SCHEMA = pa.schema([("id", pa.string()), ("label", pa.string()), ("thumbnail", pa.string())])
@@ -67,6 +94,45 @@ class SiteInfo:
 
 
 @dataclass(frozen=True)
+class LinearFit:
+    """A linear explanation: concepts whose weighted scores predict the unit's activation.
+
+    Attributes:
+        concepts, weights: The concepts and their weights above 0 (on standardised scores, for the
+            standardised activation), largest weight first.
+        correlation: Of prediction and activation on images that were not fitted, -1 to 1.
+        r_squared: Share of the activation's variance there that is predicted; below 0 where the
+            mean would predict better.
+        single, single_correlation: The best single concept and its correlation there.
+    """
+
+    concepts: tuple[str, ...]
+    weights: tuple[float, ...]
+    correlation: float
+    r_squared: float
+    single: str
+    single_correlation: float
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A compositional name: concepts joined by AND, OR and NOT.
+
+    Attributes:
+        text: Such as ``"water AND NOT boat"``.
+        auroc: How well the activation separates its images, on images that were not searched.
+        share: Share of the images that it holds for, 0 to 1.
+        single, single_auroc: The best single concept and its AUROC there.
+    """
+
+    text: str
+    auroc: float
+    share: float
+    single: str
+    single_auroc: float
+
+
+@dataclass(frozen=True)
 class Unit:
     """One row of ``neurons.parquet``.
 
@@ -74,14 +140,21 @@ class Unit:
         site: Name of its site.
         unit: Channel index from 0.
         block: Index of its block of competitors; ``None`` for a dense site.
-        name: The concept that fits best; ``None`` for a unit that never fired.
+        name: The concept that fits best; ``None`` for a unit without a name (see ``unnamed``).
         score: Similarity of unit and name (its unit is the similarity's).
         p_value: Share of the null distribution of the best score that reaches ``score``; ``None``
             where it was not computed.
-        runner_up_names, runner_up_scores: The next best concepts, best first.
+        runner_up_names, runner_up_scores: The next best concepts, best first; for a unit that is
+            unnamed because its name is not significant, the candidates from the best one on.
         firing_rate: Share of images on which the pooled activation is above zero, 0 to 1.
         win_rate: For a competitive site the share of positions that it won, 0 to 1.
         top_images, top_activations: Ids of the images with the largest pooled activation.
+        q_value: Smallest false-discovery rate, over all units of the atlas, at which the name is
+            significant; ``None`` where it was not tested.
+        unnamed: Why it has no name, one of :data:`UNNAMED`; ``None`` where it has one, and in
+            atlases that were written before this was kept.
+        linear: Its linear explanation, where one was asked for and found.
+        formula: Its compositional name, where one was asked for and found.
     """
 
     site: str
@@ -96,6 +169,10 @@ class Unit:
     win_rate: float | None
     top_images: tuple[str, ...]
     top_activations: tuple[float, ...]
+    q_value: float | None = None
+    unnamed: str | None = None
+    linear: LinearFit | None = None
+    formula: Formula | None = None
 
     @property
     def key(self) -> str:
@@ -188,10 +265,12 @@ class Atlas:
             The same atlas with ``folder`` set.
 
         Raises:
-            InputError: A number of a unit is not finite; nothing is written then.
+            InputError: A number of a unit is not finite, or a reason for having no name is not
+                known or stands beside a name; nothing is written then.
         """
         for unit in self.units:
-            _require_finite(unit)
+            _require_finite(unit.key, asdict(unit))
+            _require_reason(unit)
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MANIFEST).unlink(missing_ok=True)  # new tables never stand under an old manifest
@@ -232,17 +311,34 @@ class Atlas:
             raise UnreadableError(f"{str(folder)!r} is not a whole atlas: {error}") from error
 
 
-def _require_finite(unit: Unit) -> None:
-    for name, value in asdict(unit).items():
+def _require_finite(key: str, fields: Mapping[str, Any]) -> None:
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            _require_finite(key, value)
+            continue
         numbers = value if isinstance(value, tuple) else (value,)
         for number in numbers:
             if isinstance(number, (float, np.floating)) and not np.isfinite(number):
-                raise InputError(f"unit {unit.key!r} has the {name} {number}; it must be finite")
+                raise InputError(f"unit {key!r} has the {name} {number}; it must be finite")
+
+
+def _require_reason(unit: Unit) -> None:
+    if unit.unnamed is not None and (unit.unnamed not in UNNAMED or unit.name is not None):
+        raise InputError(
+            f"unit {unit.key!r} has unnamed={unit.unnamed!r} and the name {unit.name!r}; a unit "
+            f"without a name gives one of the reasons {', '.join(UNNAMED)}"
+        )
 
 
 def _unit(row: dict[str, Any]) -> Unit:
     lists = ("runner_up_names", "runner_up_scores", "top_images", "top_activations")
-    return Unit(**{**row, **{key: tuple(row[key] or ()) for key in lists}})
+    made = {**row, **{key: tuple(row[key] or ()) for key in lists}}
+    if (linear := row.get("linear")) is not None:
+        parts = {key: tuple(linear[key]) for key in ("concepts", "weights")}
+        made["linear"] = LinearFit(**{**linear, **parts})
+    if (formula := row.get("formula")) is not None:
+        made["formula"] = Formula(**formula)
+    return Unit(**made)
 
 
 def _write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
@@ -254,6 +350,8 @@ def _write_table(path: Path, rows: list[dict[str, Any]], schema: pa.Schema) -> N
 def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
     return list(value) if isinstance(value, tuple) else value
 
 
