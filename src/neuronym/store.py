@@ -260,24 +260,27 @@ def try_open(folder: str | Path, identity: Identity) -> Store | None:
         return None
 
 
-def prune(parent: str | Path, *, limit_bytes: int, keep: Sequence[Path] = ()) -> list[Path]:
+def prune(
+    parent: str | Path, *, limit_bytes: int, keep: Sequence[Path] = (), index: str = INDEX
+) -> list[Path]:
     """Delete the stores of a folder that were opened longest ago, until the rest fits a limit.
 
     Args:
         parent: A folder of stores; whatever else it holds is not touched.
         limit_bytes: What all stores together may take.
         keep: Stores that stay.
+        index: The file that makes a folder a store, and whose time says when it was used.
 
     Returns:
         The stores that were deleted.
     """
     found = []
     for folder in Path(parent).glob("*"):
-        if not folder.name.startswith(".") and (folder / INDEX).is_file():
+        if not folder.name.startswith(".") and (folder / index).is_file():
             with contextlib.suppress(FileNotFoundError):  # another process deletes it just now
                 files = [path.stat() for path in folder.rglob("*") if path.is_file()]
                 size = sum(status.st_size for status in files)
-                found.append(((folder / INDEX).stat().st_mtime_ns, size, folder))
+                found.append(((folder / index).stat().st_mtime_ns, size, folder))
     total = sum(size for _, size, _ in found)
     gone = []
     for _, size, folder in sorted(found):
@@ -324,7 +327,7 @@ def _plain(identity: Identity) -> dict[str, Any]:
 
 def _read_index(folder: Path) -> dict[str, Any] | None:
     try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        index = json.loads((folder / index).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     needed: Sequence[str] = ("schema", "identity", "facts", "arrays")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,21 +13,14 @@ import torch
 from torch import Tensor
 
 from neuronym.concepts import ConceptSet
+from neuronym.dissect.calibrate import NullOptions, q_values
+from neuronym.dissect.evidence import Evidence
 from neuronym.dissect.options import DissectOptions
-from neuronym.probes import ProbeSet
-from neuronym.record import Recording
+from neuronym.record.runs import Run
 from neuronym.results import Unit
-from neuronym.similarity import (
-    DotProducts,
-    Ranking,
-    Similarity,
-    checked_keywords,
-    keywords_of,
-    rank_concepts,
-    top_images,
-)
+from neuronym.similarity import Ranking, Similarity, checked_keywords, keywords_of
 
-__all__ = ["Naming", "centred", "label_masks", "name_units", "resolved_keywords"]
+__all__ = ["centred", "label_masks", "name_units", "resolved_keywords"]
 
 _SITES_BYTES = 512 << 20
 CLIP_LOGIT_SCALE = 100.0
@@ -89,21 +82,25 @@ def centred(similarity: str | Similarity, choice: bool | None) -> bool:
 
 
 def label_masks(
-    probes: ProbeSet, indices: npt.NDArray[np.int64], concepts: ConceptSet
+    labels: npt.NDArray[np.int64] | None, names: Sequence[str] | None, concepts: ConceptSet
 ) -> dict[int, Tensor]:
     """Return the images that the data set says have a concept, where it is one of its classes.
 
     A concept is a class where it equals the class name, or its first part before a comma,
     without regard to case.
 
+    Args:
+        labels: ``(images,)`` classes, -1 where an image has none.
+        names: Name of each class.
+        concepts: The words.
+
     Returns:
         Concept index → ``(images,)`` bool.
     """
-    if probes.labels is None or probes.label_names is None:
+    if labels is None or names is None:
         return {}
-    labels = probes.labels[indices]
     classes: dict[str, list[int]] = {}
-    for number, name in enumerate(probes.label_names):
+    for number, name in enumerate(names):
         for spelling in {name.casefold(), name.split(",")[0].strip().casefold()}:
             classes.setdefault(spelling, []).append(number)
     masks = {}
@@ -114,75 +111,33 @@ def label_masks(
     return masks
 
 
-@dataclass(frozen=True, eq=False)
-class Naming:
-    """What the units of a recording are compared with, and how.
+def name_units(
+    run: Run, evidence: Evidence, concepts: ConceptSet, options: DissectOptions
+) -> list[Unit]:
+    """Name every unit of every site, in groups of sites that fit into memory.
 
-    Attributes:
-        similarity: Name of the similarity, or a function.
-        keywords: All of its keywords.
-        concepts: The concept set.
-        scores: Concept scores of the recorded images.
-        labels: See :func:`label_masks`; only for AUROC.
-        ids: Id of each recorded image.
+    All units with a candidate are tested together (``options.fdr``); those that are not
+    significant stay without a name, and their best concept comes first among the runner-ups.
     """
-
-    similarity: str | Similarity
-    keywords: Mapping[str, Any]
-    concepts: ConceptSet
-    scores: DotProducts
-    labels: Mapping[int, Tensor]
-    ids: Sequence[str]
-
-    def rank(self, activations: Sequence[Tensor], keep: int) -> list[Ranking]:
-        """Rank the concepts of each site's units."""
-        return rank_concepts(
-            self.similarity,
-            activations,
-            self.scores,
-            keep=keep,
-            keywords=self.keywords,
-            labels=self.labels,
-        )
-
-
-def name_units(recording: Recording, naming: Naming, options: DissectOptions) -> list[Unit]:
-    """Name every unit of every site, in groups of sites that fit into memory."""
     units: list[Unit] = []
     done = 0
-    total = len(recording.sites) * (1 + options.permutations)
-    device = naming.scores.images.device
-    for names in _groups(recording):
-        arrays = [torch.from_numpy(recording.activations(name)).to(device) for name in names]
-        rankings = naming.rank(arrays, 1 + options.runner_ups)
-        done += len(names)
-        if options.progress is not None:
-            options.progress(done, total, "naming")
-        reached = [
-            torch.zeros(array.shape[1], dtype=torch.int64, device=device) for array in arrays
-        ]
-        # Every group starts from the seed: p-values do not depend on how sites are grouped.
-        generator = torch.Generator().manual_seed(options.seed)
-        for _ in range(options.permutations):
-            order = torch.randperm(len(recording), generator=generator).to(device)
-            null = naming.rank([array[order] for array in arrays], 1)
-            for count, ranking, draw in zip(reached, rankings, null, strict=True):
-                count += draw.scores[:, 0] >= ranking.scores[:, 0]
-            done += len(names)
+    for names in _groups(run):
+        rankings = evidence.rank(names, 1 + options.runner_ups)
+        for name, ranking in zip(names, rankings, strict=True):
+            done += 1
             if options.progress is not None:
-                options.progress(done, total, "permutations")
-        for name, array, ranking, count in zip(names, arrays, rankings, reached, strict=True):
-            site = _SiteUnits(recording, naming, name, array.cpu())
-            units += site.units(ranking, count, options)
-    return units
+                options.progress(done, len(run.sites), "naming")
+            p = _p_values(evidence, name, ranking, options)
+            units += _SiteUnits(run, concepts, name).units(ranking, p, options)
+    return _significant(units, options)
 
 
-def _groups(recording: Recording) -> Iterator[list[str]]:
-    """Split the sites, in order, into groups whose activations fit the budget."""
+def _groups(run: Run) -> Iterator[list[str]]:
+    """Split the sites, in order, into groups whose activations would fit the budget."""
     held: list[str] = []
     size = 0
-    for site in recording.sites:
-        needed = 4 * len(recording) * site.units
+    for site in run.sites:
+        needed = 4 * min(len(run), 100_000) * site.units
         if held and size + needed > _SITES_BYTES:
             yield held
             held, size = [], 0
@@ -191,38 +146,89 @@ def _groups(recording: Recording) -> Iterator[list[str]]:
     yield held
 
 
+def _p_values(
+    evidence: Evidence, site: str, ranking: Ranking, options: DissectOptions
+) -> npt.NDArray[np.float64] | None:
+    draws = options.null_draws if evidence.has_null else options.permutations
+    if not draws or (evidence.has_null and options.significance is None):
+        return None
+    best = ranking.scores[:, 0].cpu().numpy()
+    return evidence.p_values(site, best, NullOptions(draws=draws, seed=options.seed))
+
+
+def _significant(units: list[Unit], options: DissectOptions) -> list[Unit]:
+    """Test all units together, and take the name from those that are not significant."""
+    tested = [place for place, unit in enumerate(units) if unit.p_value is not None]
+    if not tested:
+        return units
+    p = np.array([units[place].p_value for place in tested], np.float64)
+    for place, q in zip(tested, q_values(p, method=options.fdr).tolist(), strict=True):
+        unit = replace(units[place], q_value=q)
+        if options.significance is not None and q > options.significance:
+            unit = replace(
+                unit,
+                name=None,
+                score=None,
+                unnamed="not significant",
+                runner_up_names=(str(unit.name), *unit.runner_up_names),
+                runner_up_scores=(float(unit.score or 0.0), *unit.runner_up_scores),
+            )
+        units[place] = unit
+    return units
+
+
 class _SiteUnits:
     """Turns the rankings of one site into rows of the atlas."""
 
-    def __init__(self, recording: Recording, naming: Naming, name: str, array: Tensor) -> None:
-        self._naming, self._name, self._array = naming, name, array
-        self._competitors = recording.competitors[name]
-        self._firing_rate = recording.firing_rate(name)
-        self._win_rate = recording.win_rate(name)
+    def __init__(self, run: Run, concepts: ConceptSet, name: str) -> None:
+        self._words, self._run, self._name = concepts.words, run, name
+        self._sketch = run.sketch(name)
+        self._competitors = run.info.competitors[name]
+        self._firing_rate = run.firing_rate(name)
+        self._win_rate = run.win_rate(name)
 
-    def units(self, ranking: Ranking, reached: Tensor, options: DissectOptions) -> list[Unit]:
-        images, counts = top_images(self._array, min(options.top_images, len(self._array)))
-        values = self._array.T.gather(1, images)
+    def units(
+        self,
+        ranking: Ranking,
+        p_values: npt.NDArray[np.float64] | None,
+        options: DissectOptions,
+    ) -> list[Unit]:
+        shown = min(options.top_images, len(self._run), self._sketch.shape.top)
+        counted = self._sketch.counted(shown)
+        counts = counted.counts
         if self._competitors is not None:
-            counts = torch.minimum(counts, (values > 0).sum(1))
-        named = self._array.amax(0) > self._array.amin(0)
-        if self._competitors is not None:
-            named &= self._array.amax(0) > 0
-        p_values = (1 + reached.cpu()) / (1 + options.permutations)
+            counts = np.minimum(counts, (counted.values > 0).sum(1))
+        used = np.arange(shown) < counts[:, None]
+        keys = np.unique(counted.keys[used])
+        ids = dict(zip(keys.tolist(), self._run.ids(keys), strict=True))
+        unnamed = self._unnamed()
         scores, concepts = ranking.scores.cpu(), ranking.concepts.cpu()
         return [
             self._unit(
                 index,
                 list(zip(concepts[index].tolist(), scores[index].tolist(), strict=True)),
-                p_value=float(p_values[index]) if options.permutations else None,
-                named=bool(named[index]),
+                p_value=None if p_values is None else float(p_values[index]),
+                unnamed=unnamed[index],
                 top=itertools.islice(
-                    zip(images[index].tolist(), values[index].tolist(), strict=True),
+                    zip(
+                        map(ids.get, counted.keys[index].tolist()),
+                        counted.values[index].tolist(),
+                        strict=True,
+                    ),
                     int(counts[index]),
                 ),
             )
-            for index in range(self._array.shape[1])
+            for index in range(len(counts))
         ]
+
+    def _unnamed(self) -> list[str | None]:
+        reasons: list[str | None] = [None] * len(self._sketch.maximum)
+        if self._competitors is not None:
+            for unit in np.flatnonzero(self._sketch.maximum <= 0):
+                reasons[unit] = "never above zero"
+        for unit in np.flatnonzero(self._sketch.maximum == self._sketch.minimum):
+            reasons[unit] = "constant"
+        return reasons
 
     def _unit(
         self,
@@ -230,23 +236,24 @@ class _SiteUnits:
         ranked: list[tuple[int, float]],
         *,
         p_value: float | None,
-        named: bool,
-        top: Iterator[tuple[int, float]],
+        unnamed: str | None,
+        top: Iterator[tuple[str | None, float]],
     ) -> Unit:
-        words = self._naming.concepts.words
         shown = list(top)
+        named = unnamed is None
         first, others = ranked[0], ranked[1:] if named else []
         return Unit(
             site=self._name,
             unit=index,
             block=None if self._competitors is None else index // self._competitors,
-            name=words[first[0]] if named else None,
+            name=self._words[first[0]] if named else None,
             score=first[1] if named else None,
             p_value=p_value if named else None,
-            runner_up_names=tuple(words[concept] for concept, _ in others),
+            runner_up_names=tuple(self._words[concept] for concept, _ in others),
             runner_up_scores=tuple(score for _, score in others),
             firing_rate=float(self._firing_rate[index]),
             win_rate=None if self._win_rate is None else float(self._win_rate[index]),
-            top_images=tuple(self._naming.ids[image] for image, _ in shown),
+            top_images=tuple(str(image) for image, _ in shown),
             top_activations=tuple(value for _, value in shown),
+            unnamed=unnamed,
         )

@@ -131,7 +131,8 @@ def cosine_p_values(
     Args:
         best: ``(units,)`` best scores.
         profiles: Of the units.
-        images: ``(images, dim)`` embeddings, centred or not as the scores were.
+        images: ``(images, dim)`` embeddings, centred or not as the scores were; of all N images
+            or of a random sample of them, which then stands for all.
         concepts: ``(concepts, dim)``.
         draws: R; the smallest p-value is 1 / (1 + R).
         generator: Draws images and Gaussians.
@@ -140,10 +141,13 @@ def cosine_p_values(
         ``(units,)`` p-values ``(1 + reached) / (1 + R)``; 1 for a constant unit.
 
     Raises:
-        InputError: The profiles are of another number of images.
+        InputError: There are more embeddings than images, or too few to place activations on.
     """
-    if profiles.images != len(images):
-        raise InputError(f"profiles are of {profiles.images} images, embeddings of {len(images)}")
+    if not profiles.placed.shape[1] < len(images) <= profiles.images:
+        raise InputError(
+            f"profiles of {profiles.images} images with {profiles.placed.shape[1]} placed "
+            f"activations do not fit {len(images)} embeddings"
+        )
     p = np.ones(len(best))
     usable = np.flatnonzero(profiles.deviation > 0)
     if not len(usable):
@@ -154,7 +158,7 @@ def cosine_p_values(
     leaders, group = _groups(standard)
     sample = _Sample(images, mean, covariance, standard.shape[1] - 1)
     sample.draw(draws, generator)
-    directions = _directions(concepts, second)
+    directions = _directions(concepts, second * (profiles.images / len(images)))
     levels = profiles.sums[usable] / length
     shift = directions @ mean.astype(np.float32)
     if np.abs(shift).max() * np.abs(levels).max() < 1e-6:  # centred but for rounding

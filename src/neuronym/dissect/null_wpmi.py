@@ -88,6 +88,7 @@ def wpmi_p_values(
     concepts: npt.NDArray[np.float32],
     *,
     kind: WpmiKind | None = None,
+    population: int | None = None,
     draws: int = 1000,
     generator: np.random.Generator,
 ) -> npt.NDArray[np.float64]:
@@ -112,6 +113,8 @@ def wpmi_p_values(
         images: ``(images, dim)`` embeddings, centred or not as the scores were.
         concepts: ``(concepts, dim)``.
         kind: The similarity and its keywords.
+        population: Sets are drawn from this many of the images, the first ones, which must be all
+            images or a random sample of them; ``None`` draws from all that are given.
         draws: R; the smallest p-value is 1 / (1 + R).
         generator: Draws the sets.
 
@@ -129,13 +132,14 @@ def wpmi_p_values(
 
     kind = kind or WpmiKind()
     ranks = top.images.shape[1]
-    if ranks > len(images):
-        raise InputError(f"{ranks} top images cannot be drawn from {len(images)} images")
+    population = len(images) if population is None else population
+    if ranks > population:
+        raise InputError(f"{ranks} top images cannot be drawn from {population} images")
     p = np.ones(len(top.counts))
     usable = np.flatnonzero(top.counts)
     if not len(usable):
         return p
-    sets = random_sets(ranks, len(images), draws, generator)
+    sets = random_sets(ranks, population, draws, generator)
     counts, which = np.unique(top.counts[usable], return_inverse=True)
     places, rows = np.unique(
         np.concatenate([top.images[usable].ravel(), sets.ravel()]), return_inverse=True

@@ -2,75 +2,67 @@
 
 from __future__ import annotations
 
-import importlib.util
-from importlib import metadata
 from typing import Any
 
-import torch
-
 from neuronym._version import __version__
-from neuronym.dissect.naming import Naming, centred
+from neuronym.dissect.evidence import Comparison, Evidence
 from neuronym.dissect.options import DissectOptions
-from neuronym.dissect.target import Target
-from neuronym.probes import ProbeSet
-from neuronym.record import Recording
+from neuronym.record.runs import Run
 from neuronym.similarity import Similarity
-from neuronym.vision_text import VisionTextModel
 
 __all__ = ["provenance"]
 
 _LISTED = 100
-_PACKAGES = ("timm", "torchvision", "transformers", "numpy")
 
 
 def provenance(
-    target: Target,
-    probes: ProbeSet,
-    vision_text: VisionTextModel,
-    *,
-    recording: Recording,
-    naming: Naming,
-    options: DissectOptions,
+    run: Run, comparison: Comparison, evidence: Evidence, options: DissectOptions
 ) -> dict[str, Any]:
     """Return fingerprints, SPECs, settings, versions and what was skipped, as JSON types."""
+    identity, facts = run.info.identity, run.info.facts
+    skipped = run.skipped
+    versions = {key: value for key, value in identity["versions"].items() if key != "neuronym"}
     return {
         "neuronym": __version__,
-        "versions": {"torch": torch.__version__, **_versions()},
-        "model": {"spec": target.spec, "fingerprint": target.fingerprint},
+        "versions": versions,
+        "model": {"spec": facts["model"], "fingerprint": identity["model"]},
         "images": {
-            "spec": probes.name,
-            "fingerprint": probes.fingerprint,
-            "seen": len(recording),
-            "skipped": len(recording.skipped),
-            "skipped_ids": [each.id for each in recording.skipped[:_LISTED]],
+            "spec": facts["images"],
+            "fingerprint": identity["images"],
+            "seen": len(run),
+            "skipped": len(skipped),
+            "skipped_ids": [each.id for each in skipped[:_LISTED]],
+            "decoded_at_least": identity["decoded_at_least"],
         },
         "concepts": {
-            "spec": naming.concepts.name,
-            "fingerprint": naming.concepts.fingerprint,
-            "count": len(naming.concepts),
-            "templates": list(naming.concepts.templates),
+            "spec": comparison.concepts.name,
+            "fingerprint": comparison.concepts.fingerprint,
+            "count": len(comparison.concepts),
+            "templates": list(comparison.concepts.templates),
         },
         "vision_text": {
-            "spec": vision_text.name,
-            "fingerprint": vision_text.fingerprint,
-            "dim": int(vision_text.dim),
-            "logit_scale": float(vision_text.logit_scale),
+            "spec": facts["vision_text"],
+            **identity["vision_text"],
+            "logit_scale": facts["logit_scale"],
         },
         "similarity": {
-            "name": _name(naming.similarity),
-            "keywords": {key: _plain(value) for key, value in naming.keywords.items()},
-            "centred": centred(naming.similarity, options.centre),
-            "concepts_with_labels": len(naming.labels),
+            "name": _name(comparison.similarity),
+            "keywords": {key: _plain(value) for key, value in comparison.keywords.items()},
+            "centred": comparison.centred,
+            "concepts_with_labels": len(evidence.labels),
+            "read_from": evidence.basis,
+        },
+        "significance": {
+            "level": options.significance,
+            "method": options.fdr,
+            "draws": options.null_draws if evidence.has_null else options.permutations,
         },
         "permutations": options.permutations,
         "seed": options.seed,
-        "device": str(naming.scores.images.device),
+        "device": str(comparison.device),
+        "sites": facts["sites"],
+        "sites_left_out": facts["sites_left_out"],
     }
-
-
-def _versions() -> dict[str, str]:
-    installed = {name for name in _PACKAGES if importlib.util.find_spec(name) is not None}
-    return {name: metadata.version(name) for name in _PACKAGES if name in installed}
 
 
 def _name(similarity: str | Similarity) -> str:

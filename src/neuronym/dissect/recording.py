@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import shutil
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +21,8 @@ from neuronym.dissect.target import Target, on_device, sample_of, target_of
 from neuronym.embed import embed_batch
 from neuronym.errors import InputError
 from neuronym.models import LoadedModel
-from neuronym.probes import Pieces, ProbeSet, pieces_of, reduced_side
+from neuronym.models.preprocessing import resize_side
+from neuronym.probes import Batch, Pieces, ProbeSet, pieces_of, reduced_side
 from neuronym.record import Capture, PoolingChoice, Sites, find_sites, pooling_for
 from neuronym.record.runs import (
     KEEPS,
@@ -34,9 +36,9 @@ from neuronym.record.runs import (
     write_run,
 )
 from neuronym.train.team import Team, join_team
-from neuronym.vision_text import VisionTextModel
+from neuronym.vision_text import VisionTextModel, resize_side_of
 
-__all__ = ["RecordingOptions", "record_run"]
+__all__ = ["Prepared", "RecordingOptions", "prepared", "record_run", "versions"]
 
 _PARTS = ".processes"
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "transformers", "open_clip_torch")
@@ -128,6 +130,58 @@ def record_run(
         UnavailableError: The device is not there.
     """
     options = options or RecordingOptions()
+    with prepared(model, images, vision_text, sites=sites, options=options) as ready:
+        return ready.record(out)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A recording that is ready to begin: the sites are found and the identity is known.
+
+    Attributes:
+        info: Identity, facts and shard of the run.
+        target: The model.
+        found: Its sites.
+        device: Where it runs.
+        team: The processes that share the work.
+    """
+
+    info: RunInfo
+    target: Target
+    found: Sites
+    device: torch.device
+    team: Team
+    source: Source
+    options: RecordingOptions
+
+    def record(self, out: str | Path) -> Run:
+        """Record into a folder what it still lacks, and open the run."""
+        options = self.options
+        if self.team.size == 1:
+            place = begin(out, self.info, overwrite=options.overwrite)
+            write_run(place, self.info, self.source, _writing(options))
+        else:
+            _write_together(Path(out), self.info, self.source, options, self.team)
+        return Run(out)
+
+
+@contextlib.contextmanager
+def prepared(
+    model: LoadedModel | nn.Module,
+    images: ProbeSet | Pieces,
+    vision_text: VisionTextModel,
+    *,
+    sites: str | Sequence[str],
+    options: RecordingOptions,
+    known: Callable[[Mapping[str, Any]], Run | None] | None = None,
+) -> Iterator[Prepared]:
+    """Find the sites and yield what records them; the model is on its device inside.
+
+    Args:
+        model, images, vision_text, sites, options: As in :func:`record_run`.
+        known: Identity → another run over the same images with the same vision-text model, whose
+            embeddings are read instead of computed; or ``None``.
+    """
     target = target_of(model, options.transform)
     pieces = images if isinstance(images, Pieces) else pieces_of(images, length=options.segment)
     team = join_team(options.device)
@@ -135,27 +189,28 @@ def record_run(
     with on_device(target.module, device) as place:
         sample = sample_of(pieces, target.transform).to(place)
         found = _find(target, sites, sample, options)
-        info = RunInfo(
-            _identity(target, pieces, vision_text, found, options),
-            _facts(target, pieces, vision_text, found, sites),
-            options.shard,
-        )
+        identity = _identity(target, pieces, vision_text, found, options)
+        earlier = None if known is None else known(identity)
         source = Source(
             pieces=pieces,
             capture=Capture(
                 target.module, found, pooling=options.pooling, masks=mask_reader(target.module)
             ),
             transform=target.transform,
-            embed=lambda batch: embed_batch(vision_text, batch),
+            embed=_embedder(vision_text, earlier),
             at_least=_at_least(target, vision_text, options),
         )
-        if team.size == 1:
-            write_run(
-                begin(out, info, overwrite=options.overwrite), info, source, _writing(options)
-            )
-        else:
-            _write_together(Path(out), info, source, options, team)
-    return Run(out)
+        facts = _facts(target, pieces, vision_text, found, sites)
+        info = RunInfo(identity, facts, options.shard)
+        yield Prepared(info, target, found, place, team, source, options)
+
+
+def _embedder(
+    vision_text: VisionTextModel, earlier: Run | None
+) -> Callable[[Batch], npt.NDArray[np.float32]]:
+    if earlier is None:
+        return lambda batch: embed_batch(vision_text, batch)
+    return lambda batch: earlier.rows(batch.indices)
 
 
 def _write_together(

@@ -3,50 +3,43 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import nn
 
 from neuronym.concepts import ConceptSet
 from neuronym.dissect.competition import mask_reader
-from neuronym.dissect.naming import (
-    Naming,
-    centred,
-    label_masks,
-    name_units,
-    resolved_keywords,
-)
+from neuronym.dissect.evidence import needs_activations
+from neuronym.dissect.from_run import name_run
+from neuronym.dissect.kept_runs import KeptRuns
 from neuronym.dissect.options import DissectOptions
-from neuronym.dissect.pictures import shown_images
-from neuronym.dissect.provenance import provenance
-from neuronym.dissect.target import Target, on_device, sample_of, target_of
-from neuronym.embed import EmbedOptions, ImageEmbeddings, embed_concepts, record_and_embed
+from neuronym.dissect.recording import Prepared, RecordingOptions, prepared
+from neuronym.dissect.target import on_device, sample_of, target_of
 from neuronym.errors import InputError
-from neuronym.files import cache_folder, caches_allowed, claim_folder
+from neuronym.files import claim_folder
 from neuronym.models import LoadedModel
-from neuronym.probes import ProbeSet
-from neuronym.record import Plan, Recording, RecordOptions, Sites, find_sites, record
+from neuronym.probes import Pieces, ProbeSet, pieces_of
+from neuronym.record import RecordOptions, find_sites, record
+from neuronym.record.runs import Run
 from neuronym.results import Atlas, SiteInfo
-from neuronym.similarity import DotProducts, Similarity, checked_keywords
-from neuronym.store import prune
+from neuronym.similarity import Similarity, checked_keywords
 from neuronym.vision_text import VisionTextModel
 
 __all__ = ["dissect", "record_sites"]
 
 KIND = "atlas"
-CACHE_BYTES = 4 << 30
+TOP = 100
 
 
 def dissect(
     model: LoadedModel | nn.Module,
-    probes: ProbeSet,
+    images: ProbeSet | Pieces,
     concepts: ConceptSet,
     vision_text: VisionTextModel,
     *,
@@ -57,19 +50,16 @@ def dissect(
 ) -> Atlas:
     """Name every unit of the sites by the concept that fits its activations best.
 
-    The probe set goes once through the model and the vision-text model; each image is decoded
-    once. Concept scores are dot products of the vision-text model's embeddings, centred per
-    concept over the images unless ``options.centre`` says otherwise. They are computed in blocks
-    of concepts and only the best of each unit are kept, so that memory grows neither with the
-    number of concepts nor with images × concepts. With AUROC, a concept that is a class of the
-    data set is judged by its labels.
-
-    A unit whose pooled activation is the same on every image has no name; nor has a competitive
-    unit that is never above zero, because what it would be named by are the images it lost.
+    The images go once through the model and the vision-text model, into a run
+    (:func:`neuronym.dissect.record_run`) that lies in the cache or, where the model is code that
+    may change, in a temporary folder; each image is decoded once. Then the run is named
+    (:func:`neuronym.dissect.name_run`). Memory grows with units, concepts and sketches, not with
+    the images; a similarity that reads activations reads them for all images, from disk.
 
     Args:
         model: A loaded model, or a plain module together with ``options.transform``.
-        probes: The images; broken ones are skipped and listed in the provenance.
+        images: A probe set or pieces of one; broken images are skipped and listed in the
+            provenance.
         concepts: The words.
         vision_text: The model that embeds both.
         sites: Module names with wildcards, as in :func:`neuronym.record.find_sites`.
@@ -92,54 +82,78 @@ def dissect(
     options = options or DissectOptions()
     if isinstance(similarity, str):
         checked_keywords(similarity, options.similarity_keywords)
-    target = target_of(model, options.transform)
+    pieces = images if isinstance(images, Pieces) else pieces_of(images)
+    kept = KeptRuns(options.cache)
     seconds: dict[str, float] = {}
-    with on_device(target.module, options.device) as device:
+    with contextlib.ExitStack() as stack:
         with _timed(seconds, "find_sites"):
-            found = _find(target, probes, sites, options, device)
-        claim = None
-        if out is not None:
-            claim = claim_folder(out, kind=KIND, overwrite=options.overwrite)
-        caches = _caches(options.cache)
-        with _timed(seconds, "record_and_embed"):
-            recording, images = _record_and_embed(
-                target, probes, vision_text, found, options, caches
+            ready = stack.enter_context(
+                prepared(
+                    model,
+                    pieces,
+                    vision_text,
+                    sites=sites,
+                    options=_recording_options(pieces, similarity, options),
+                    known=kept.with_embeddings,
+                )
             )
-    with _timed(seconds, "embed_concepts"):
-        words = embed_concepts(
-            vision_text,
+        if out is not None:
+            ready.team.led(lambda: _claim(out, options))
+        run = _recorded(ready, kept, stack, seconds)
+        if not ready.team.leads and out is not None:
+            ready.team.led(lambda: None)
+            return Atlas.load(out)
+        atlas = name_run(
+            run,
             concepts,
-            options=EmbedOptions(folder=caches[1], progress=_noted(options, "concepts")),
+            vision_text,
+            similarity=similarity,
+            out=out,
+            images=images,
+            options=options,
+            seconds=seconds,
         )
-    keywords = resolved_keywords(
-        similarity,
-        options,
-        images=len(recording),
-        words=words,
-        logit_scale=vision_text.logit_scale,
+        if out is not None:
+            ready.team.led(lambda: None)
+    kept.prune()
+    return atlas
+
+
+def _claim(out: str | Path, options: DissectOptions) -> None:
+    claim_folder(out, kind=KIND, overwrite=options.overwrite)
+
+
+def _recorded(
+    ready: Prepared, kept: KeptRuns, stack: contextlib.ExitStack, seconds: dict[str, float]
+) -> Run:
+    """Record into the cache, or into a folder that is deleted when the stack closes."""
+    place = kept.place(ready.info) if ready.target.reusable else None
+    if place is None:
+        made = ready.team.led(lambda: tempfile.mkdtemp(prefix="neuronym-run-"))
+        stack.callback(shutil.rmtree, made, ignore_errors=True)
+        place = Path(made) / "run"
+    with _timed(seconds, "record_and_embed"):
+        return ready.record(place)
+
+
+def _recording_options(
+    pieces: Pieces, similarity: str | Similarity, options: DissectOptions
+) -> RecordingOptions:
+    """Keep as little as the similarity needs; where the sample holds all images, nothing more."""
+    sample = RecordingOptions.sample
+    whole = pieces.total is not None and pieces.total <= sample
+    top_k = options.similarity_keywords.get("top_k", 1)
+    return RecordingOptions(
+        pooling=options.pooling,
+        channel_dims=options.channel_dims,
+        top=max(TOP, options.top_images, top_k if isinstance(top_k, int) else 1),
+        keep="all" if needs_activations(similarity) and not whole else "none",
+        batch_size=options.batch_size,
+        workers=options.workers,
+        device=options.device,
+        transform=options.transform,
+        progress=_noted(options, "recording"),
     )
-    naming = Naming(
-        similarity=similarity,
-        keywords=keywords,
-        concepts=concepts,
-        scores=_scores(images, words, device, centred=centred(similarity, options.centre)),
-        labels=label_masks(probes, recording.indices, concepts) if similarity == "auroc" else {},
-        ids=[probes.ids[place] for place in recording.indices.tolist()],
-    )
-    with _timed(seconds, "name"):
-        units = name_units(recording, naming, options)
-    with _timed(seconds, "thumbnails"):
-        folder = None if claim is None else claim.clear()
-        shown = shown_images(probes, units, folder, options)
-    facts = provenance(
-        target, probes, vision_text, recording=recording, naming=naming, options=options
-    )
-    facts |= _facts_of_run(sites, found, seconds)
-    if folder is not None and Path(target.spec).is_dir():
-        facts["model"]["relative"] = os.path.relpath(target.spec, folder)
-    atlas = Atlas(_site_infos(recording), tuple(units), shown, facts)
-    _prune(caches)
-    return atlas if folder is None else atlas.save(folder)
 
 
 def record_sites(
@@ -201,125 +215,6 @@ def record_sites(
     return {info.name: recording.activations(info.name) for info in sites}
 
 
-def _find(
-    target: Target,
-    probes: ProbeSet,
-    sites: str | Sequence[str],
-    options: DissectOptions,
-    device: torch.device,
-) -> Sites:
-    masks = mask_reader(target.module)
-    return find_sites(
-        target.module,
-        sites,
-        sample_of(probes, target.transform).to(device),
-        channel_dims=options.channel_dims,
-        competitive=tuple(masks.competitors) if masks else (),
-    )
-
-
-def _record_and_embed(
-    target: Target,
-    probes: ProbeSet,
-    vision_text: VisionTextModel,
-    found: Sites,
-    options: DissectOptions,
-    caches: tuple[Path | None, Path | None],
-) -> tuple[Recording, ImageEmbeddings]:
-    plan = Plan(
-        target.module,
-        probes,
-        found,
-        transform=target.transform,
-        options=RecordOptions(
-            pooling=options.pooling,
-            folder=caches[0] if target.reusable else None,
-            model_fingerprint=target.fingerprint if target.reusable else None,
-        ),
-        masks=mask_reader(target.module),
-    )
-    recording, images = record_and_embed(
-        plan,
-        vision_text,
-        probes,
-        options=EmbedOptions(
-            batch_size=options.batch_size,
-            workers=options.workers,
-            folder=caches[1],
-            progress=_noted(options, "recording"),
-        ),
-    )
-    if len(recording) < 2:
-        raise InputError(f"{probes.name!r} has fewer than 2 readable images")
-    if not np.array_equal(recording.indices, images.indices):
-        raise InputError(
-            f"the images of {probes.name!r} changed between two passes; run again without caches"
-        )
-    return recording, images
-
-
-def _scores(
-    images: ImageEmbeddings,
-    words: npt.NDArray[np.float32],
-    device: torch.device,
-    *,
-    centred: bool,
-) -> DotProducts:
-    pictures = torch.from_numpy(images.vectors).to(device)
-    scores = DotProducts(pictures, torch.from_numpy(words).to(device))
-    return scores.centred() if centred else scores
-
-
-def _facts_of_run(
-    sites: str | Sequence[str], found: Sites, seconds: dict[str, float]
-) -> dict[str, Any]:
-    """Return what the provenance says of the sites asked for, and of the time it took."""
-    return {
-        "sites": sites if isinstance(sites, str) else ",".join(sites),
-        "sites_left_out": found.left_out,
-        "seconds": seconds,
-    }
-
-
-def _site_infos(recording: Recording) -> tuple[SiteInfo, ...]:
-    return tuple(
-        SiteInfo(
-            name=site.name,
-            units=site.units,
-            channel_dim=site.channel_dim,
-            competitors=recording.competitors[site.name],
-            pooling=recording.poolings[site.name],
-            positions=site.positions,
-            active_fraction=recording.active_fraction(site.name),
-        )
-        for site in recording.sites
-    )
-
-
-def _caches(cache: bool | str | Path) -> tuple[Path | None, Path | None]:
-    """Return the folders of recordings and embeddings, or ``None`` where nothing is kept."""
-    if cache is False or (cache is True and not caches_allowed()):
-        return None, None
-    base = cache_folder() if cache is True else Path(cache)
-    folders = base / "recordings", base / "embedded"
-    try:
-        for folder in folders:
-            folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if cache is True:  # a home that cannot be written: compute everything anew
-            return None, None
-        raise InputError(f"cannot write into cache {str(base)!r}: {error.strerror}") from error
-    if cache is True and not all(os.access(folder, os.W_OK) for folder in folders):
-        return None, None
-    return folders
-
-
-def _prune(caches: tuple[Path | None, Path | None]) -> None:
-    for folder in caches:
-        if folder is not None:
-            prune(folder, limit_bytes=CACHE_BYTES)
-
-
 @contextlib.contextmanager
 def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
@@ -327,7 +222,9 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = round(time.perf_counter() - start, 3)
 
 
-def _noted(options: DissectOptions, stage: str) -> Callable[[int, int, str], None] | None:
+def _noted(
+    options: DissectOptions, stage: str
+) -> Callable[[int, int | None, str], None] | None:
     """Return the progress function of one stage, which notes the stage's name."""
     report = options.progress
     if report is None:

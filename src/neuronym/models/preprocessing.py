@@ -91,11 +91,6 @@ class Preprocessing:
         """Return the image as a (C, H, W) float32 tensor, normalised."""
         return self.normalize(self.pixels(image)[None])[0]
 
-    @property
-    def side(self) -> int:
-        """Pixels to which the shorter side of an image is brought, or more."""
-        return self.resize if self.resize is not None else max(self.input_size[1:])
-
     def pixels(self, image: Image.Image) -> Tensor:
         """Return the fitted image before normalisation, (C, H, W) uint8."""
         channels, height, width = self.input_size

@@ -9,7 +9,6 @@ shorter side, bicubic to S × S, then (pixel - 127) / 128.
 from __future__ import annotations
 
 import importlib
-import math
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,11 +67,6 @@ class EfficientNetTransform:
     def input_size(self) -> tuple[int, int, int]:
         """(C, H, W) of what comes out."""
         return 3, self.image_size, self.image_size
-
-    @property
-    def side(self) -> int:
-        """Pixels to which the shorter side of an image is brought."""
-        return math.ceil(self.image_size / self.crop)
 
     def pixels(self, image: Image.Image) -> Image.Image:
         """Return the centre crop, resized by bicubic interpolation to S × S RGB."""

@@ -101,6 +101,11 @@ class Run:
         return self.sketches.sites[self.site(site).name]
 
     @property
+    def dim(self) -> int:
+        """Length of the embeddings."""
+        return self.info.dim
+
+    @property
     def keeps(self) -> str:
         """Which activations of every image it keeps: a key of :data:`KEEPS`."""
         return str(self.info.identity["keep"])
@@ -149,6 +154,23 @@ class Run:
     def embeddings(self) -> npt.NDArray[np.float32]:
         """Return the embeddings of all images: ``(images, dim)`` float32."""
         return np.concatenate([self._whole(store).read(EMBEDDINGS) for store in self._filled])
+
+    def firing_rate(self, site: str) -> npt.NDArray[np.float64]:
+        """Share of images on which each unit's pooled activation is above zero."""
+        return np.asarray(self.sketch(site).fired / len(self))
+
+    def win_rate(self, site: str) -> npt.NDArray[np.float64] | None:
+        """Share of positions, over all images, that each unit won; ``None`` at a dense site."""
+        won = self.sketch(site).won
+        return None if won is None else won / (len(self) * self.site(site).positions)
+
+    def active_fraction(self, site: str) -> float:
+        """Measured share of active entries over units, images and positions.
+
+        Where units compete, those that the mask let pass; elsewhere those that are not zero.
+        """
+        sketch = self.sketch(site)
+        return sketch.active / sketch.values
 
     def activations(self, site: str, units: slice = slice(None)) -> npt.NDArray[np.float32]:
         """Return the kept activations of some units: ``(images, units)`` float32.

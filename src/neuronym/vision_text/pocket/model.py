@@ -98,11 +98,6 @@ class PocketModel:
         return f"PocketModel({self._variant!r}, dim={self.dim})"
 
     @property
-    def side(self) -> int:
-        """Pixels to which the shorter side of an image is brought; the rest reads fewer."""
-        return self._tower.transform.side
-
-    @property
     def name(self) -> str:
         """The SPEC that loads it."""
         return "pocket" if self._variant == DEFAULT_VARIANT else f"pocket:{self._variant}"
