@@ -142,9 +142,7 @@ def rows_of(run: Run) -> Rows:
     )
 
 
-def evidence_of(
-    run: Run, comparison: Comparison, labels: Mapping[int, Tensor]
-) -> Evidence:
+def evidence_of(run: Run, comparison: Comparison, labels: Mapping[int, Tensor]) -> Evidence:
     """Return what a similarity reads.
 
     Args:

@@ -83,7 +83,9 @@ def _with_linear(
     )
     words = comparison.concepts.words
     return [
-        dataclasses.replace(unit, linear=_linear(fits, place, words)) if _has_candidate(unit) else unit
+        dataclasses.replace(unit, linear=_linear(fits, place, words))
+        if _has_candidate(unit)
+        else unit
         for place, unit in enumerate(units)
     ]
 

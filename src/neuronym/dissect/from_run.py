@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from neuronym.concepts import ConceptSet
@@ -95,11 +94,11 @@ def name_run(
     comparison = _comparison(run, concepts, words, similarity=similarity, options=options)
     with _timed(seconds, "name"):
         evidence = _evidence(run, comparison)
-        units = name_units(run, evidence, concepts, options)
+        units, keys = name_units(run, evidence, concepts, options)
         units = explained(units, run, comparison, _labels(run, concepts), options)
     with _timed(seconds, "thumbnails"):
         folder = None if claim is None else claim.clear()
-        shown = shown_images(run, images, units, folder, options)
+        shown = shown_images(run, images, keys, folder, options)
     facts = provenance(run, comparison, evidence, options)
     facts["seconds"] = seconds
     spec = run.info.facts["model"]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -113,13 +112,17 @@ def label_masks(
 
 def name_units(
     run: Run, evidence: Evidence, concepts: ConceptSet, options: DissectOptions
-) -> list[Unit]:
+) -> tuple[list[Unit], npt.NDArray[np.int64]]:
     """Name every unit of every site, in groups of sites that fit into memory.
 
     All units with a candidate are tested together (``options.fdr``); those that are not
     significant stay without a name, and their best concept comes first among the runner-ups.
+
+    Returns:
+        The units, ordered by site and index; and the keys of all their top images, rising.
     """
     units: list[Unit] = []
+    shown: list[npt.NDArray[np.int64]] = []
     done = 0
     for names in _groups(run):
         rankings = evidence.rank(names, 1 + options.runner_ups)
@@ -128,8 +131,10 @@ def name_units(
             if options.progress is not None:
                 options.progress(done, len(run.sites), "naming")
             p = _p_values(evidence, name, ranking, options)
-            units += _SiteUnits(run, concepts, name).units(ranking, p, options)
-    return _significant(units, options)
+            site = _SiteUnits(run, concepts, name, options.top_images)
+            units += site.units(ranking, p)
+            shown.append(site.shown)
+    return _significant(units, options), np.unique(np.concatenate(shown))
 
 
 def _groups(run: Run) -> Iterator[list[str]]:
@@ -178,29 +183,27 @@ def _significant(units: list[Unit], options: DissectOptions) -> list[Unit]:
 
 
 class _SiteUnits:
-    """Turns the rankings of one site into rows of the atlas."""
+    """Turns the rankings of one site into rows of the atlas.
 
-    def __init__(self, run: Run, concepts: ConceptSet, name: str) -> None:
-        self._words, self._run, self._name = concepts.words, run, name
+    Attributes:
+        shown: Keys of the units' top images.
+    """
+
+    def __init__(self, run: Run, concepts: ConceptSet, name: str, top_images: int) -> None:
+        self._words, self._name = concepts.words, name
         self._sketch = run.sketch(name)
         self._competitors = run.info.competitors[name]
         self._firing_rate = run.firing_rate(name)
         self._win_rate = run.win_rate(name)
-
-    def units(
-        self,
-        ranking: Ranking,
-        p_values: npt.NDArray[np.float64] | None,
-        options: DissectOptions,
-    ) -> list[Unit]:
-        shown = min(options.top_images, len(self._run), self._sketch.shape.top)
-        counted = self._sketch.counted(shown)
-        counts = counted.counts
+        self._top = self._sketch.counted(min(top_images, len(run)))
+        self._counts = self._top.counts
         if self._competitors is not None:
-            counts = np.minimum(counts, (counted.values > 0).sum(1))
-        used = np.arange(shown) < counts[:, None]
-        keys = np.unique(counted.keys[used])
-        ids = dict(zip(keys.tolist(), self._run.ids(keys), strict=True))
+            self._counts = np.minimum(self._counts, (self._top.values > 0).sum(1))
+        used = np.arange(self._top.keys.shape[1]) < self._counts[:, None]
+        self.shown: npt.NDArray[np.int64] = np.unique(self._top.keys[used])
+        self._ids = dict(zip(self.shown.tolist(), run.ids(self.shown), strict=True))
+
+    def units(self, ranking: Ranking, p_values: npt.NDArray[np.float64] | None) -> list[Unit]:
         unnamed = self._unnamed()
         scores, concepts = ranking.scores.cpu(), ranking.concepts.cpu()
         return [
@@ -208,17 +211,9 @@ class _SiteUnits:
                 index,
                 list(zip(concepts[index].tolist(), scores[index].tolist(), strict=True)),
                 p_value=None if p_values is None else float(p_values[index]),
-                unnamed=unnamed[index],
-                top=itertools.islice(
-                    zip(
-                        map(ids.get, counted.keys[index].tolist()),
-                        counted.values[index].tolist(),
-                        strict=True,
-                    ),
-                    int(counts[index]),
-                ),
+                unnamed=reason,
             )
-            for index in range(len(counts))
+            for index, reason in enumerate(unnamed)
         ]
 
     def _unnamed(self) -> list[str | None]:
@@ -237,9 +232,8 @@ class _SiteUnits:
         *,
         p_value: float | None,
         unnamed: str | None,
-        top: Iterator[tuple[str | None, float]],
     ) -> Unit:
-        shown = list(top)
+        count = int(self._counts[index])
         named = unnamed is None
         first, others = ranked[0], ranked[1:] if named else []
         return Unit(
@@ -253,7 +247,7 @@ class _SiteUnits:
             runner_up_scores=tuple(score for _, score in others),
             firing_rate=float(self._firing_rate[index]),
             win_rate=None if self._win_rate is None else float(self._win_rate[index]),
-            top_images=tuple(str(image) for image, _ in shown),
-            top_activations=tuple(value for _, value in shown),
+            top_images=tuple(self._ids[key] for key in self._top.keys[index, :count].tolist()),
+            top_activations=tuple(self._top.values[index, :count].tolist()),
             unnamed=unnamed,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,9 @@ from PIL import Image
 
 from neuronym.dissect.options import DissectOptions
 from neuronym.files import fingerprint
-from neuronym.probes import Batch, Pieces, ProbeSet, batches, piece_of
+from neuronym.probes import KEYS_PER_PIECE, Batch, Pieces, ProbePieces, ProbeSet, batches
 from neuronym.record.runs import Run
-from neuronym.results import ProbeImage, Unit
+from neuronym.results import ProbeImage
 
 __all__ = ["THUMBNAILS", "shown_images"]
 
@@ -24,16 +24,22 @@ _QUALITY = 88
 def shown_images(
     run: Run,
     images: ProbeSet | Pieces | None,
-    units: Sequence[Unit],
+    keys: npt.NDArray[np.int64],
     folder: Path | None,
     options: DissectOptions,
 ) -> dict[str, ProbeImage]:
     """Write a JPEG of every image that is some unit's top image, and return them by id.
 
-    Without a folder or without the images nothing is written and no image has a thumbnail.
+    Without a folder or without the images nothing is written and no image has a thumbnail. A
+    stream is read again, piece by piece, where a piece has such images.
+
+    Args:
+        run: The run.
+        images: Its images.
+        keys: Those to show, rising.
+        folder: Of the atlas.
+        options: Batches, size and progress.
     """
-    wanted = dict.fromkeys(name for unit in units for name in unit.top_images)
-    keys = _keys_of(run, wanted)
     files: dict[str, str] = {}
     if folder is not None and images is not None and len(keys):
         (folder / THUMBNAILS).mkdir(exist_ok=True)
@@ -51,26 +57,20 @@ def shown_images(
     }
 
 
-def _keys_of(run: Run, wanted: Mapping[str, None]) -> npt.NDArray[np.int64]:
-    """Return the keys of images by id, in the order of the probe set."""
-    keys = run.keys()
-    return keys[[name in wanted for name in run.ids(keys)]]
-
-
 def _batches(
     images: ProbeSet | Pieces, keys: npt.NDArray[np.int64], options: DissectOptions
 ) -> Iterator[Batch]:
     """Yield batches that hold the wanted images: at random, or the pieces that have any."""
+    if isinstance(images, ProbePieces):
+        images = images.probes
     if not isinstance(images, Pieces):
         with batches(
             images, batch_size=options.batch_size, indices=keys, workers=options.workers
         ) as stream:
             yield from stream
         return
-    for piece in np.unique(piece_of(images, keys)).tolist():
-        with images.open(
-            piece, batch_size=options.batch_size, workers=options.workers
-        ) as stream:
+    for piece in np.unique(keys // KEYS_PER_PIECE).tolist():
+        with images.open(piece, batch_size=options.batch_size, workers=options.workers) as stream:
             yield from stream
 
 

@@ -21,7 +21,6 @@ from neuronym.dissect.target import Target, on_device, sample_of, target_of
 from neuronym.embed import embed_batch
 from neuronym.errors import InputError
 from neuronym.models import LoadedModel
-from neuronym.models.preprocessing import resize_side
 from neuronym.probes import Batch, Pieces, ProbeSet, pieces_of, reduced_side
 from neuronym.record import Capture, PoolingChoice, Sites, find_sites, pooling_for
 from neuronym.record.runs import (
@@ -36,7 +35,7 @@ from neuronym.record.runs import (
     write_run,
 )
 from neuronym.train.team import Team, join_team
-from neuronym.vision_text import VisionTextModel, resize_side_of
+from neuronym.vision_text import VisionTextModel
 
 __all__ = ["Prepared", "RecordingOptions", "prepared", "record_run", "versions"]
 

@@ -222,9 +222,7 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = round(time.perf_counter() - start, 3)
 
 
-def _noted(
-    options: DissectOptions, stage: str
-) -> Callable[[int, int | None, str], None] | None:
+def _noted(options: DissectOptions, stage: str) -> Callable[[int, int | None, str], None] | None:
     """Return the progress function of one stage, which notes the stage's name."""
     report = options.progress
     if report is None:

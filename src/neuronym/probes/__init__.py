@@ -5,13 +5,21 @@ from neuronym.probes.batches import Batch, Batches, Skipped, batches
 from neuronym.probes.decode import decode, reduced_side, to_rgb
 from neuronym.probes.loading import load
 from neuronym.probes.memory import from_dataset, from_images, subset
-from neuronym.probes.pieces import Pieces, check_complete, pieces_of
+from neuronym.probes.pieces import (
+    KEYS_PER_PIECE,
+    Pieces,
+    ProbePieces,
+    check_complete,
+    pieces_of,
+)
 from neuronym.probes.streams import load_pieces
 
 __all__ = [
+    "KEYS_PER_PIECE",
     "Batch",
     "Batches",
     "Pieces",
+    "ProbePieces",
     "ProbeSet",
     "Reducible",
     "Skipped",

@@ -15,6 +15,7 @@ __all__ = [
     "KEYS_PER_PIECE",
     "PIECE_LENGTH",
     "Pieces",
+    "ProbePieces",
     "check_complete",
     "check_piece",
     "check_skip",
@@ -92,11 +93,15 @@ class Pieces(Protocol):
 
 
 class ProbePieces:
-    """A probe set in pieces of equal length; keys are places in the probe set."""
+    """A probe set in pieces of equal length; keys are places in the probe set.
+
+    Attributes:
+        probes: The probe set.
+    """
 
     def __init__(self, probes: ProbeSet, length: int) -> None:
         """Use :func:`pieces_of`."""
-        self._probes, self._length = probes, length
+        self.probes, self._length = probes, length
         self.name = probes.name
         self.label_names = probes.label_names
         self.total = len(probes)
@@ -105,7 +110,7 @@ class ProbePieces:
     @property
     def fingerprint(self) -> str:
         """Of the probe set's fingerprint and the length of a piece."""
-        return fingerprint("pieces", self._probes.fingerprint, self._length)
+        return fingerprint("pieces", self.probes.fingerprint, self._length)
 
     def length(self, piece: int) -> int:
         """Return the number of images of a piece."""
@@ -127,10 +132,10 @@ class ProbePieces:
         check_skip(self, piece, skip)
         first = piece * self._length
         return Batches(
-            items_of(self._probes, range(first + skip, first + length), start=skip),
+            items_of(self.probes, range(first + skip, first + length), start=skip),
             Reading(batch_size, workers, at_least, prepare or {}),
             total=length - skip,
-            labelled=self._probes.labels is not None,
+            labelled=self.probes.labels is not None,
             start=skip,
         )
 
