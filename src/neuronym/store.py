@@ -327,7 +327,7 @@ def _plain(identity: Identity) -> dict[str, Any]:
 
 def _read_index(folder: Path) -> dict[str, Any] | None:
     try:
-        index = json.loads((folder / index).read_text(encoding="utf-8"))
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     needed: Sequence[str] = ("schema", "identity", "facts", "arrays")

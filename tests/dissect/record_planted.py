@@ -12,10 +12,9 @@ from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from planted import PlantedVisionText, WithBroken, detectors, probe_set, transform
-
+from dissect.planted import PlantedVisionText, WithBroken, detectors, probe_set, transform
 from neuronym.dissect import RecordingOptions, record_run
 from neuronym.lwta import convert
 from neuronym.record.runs import Run, parse_shard

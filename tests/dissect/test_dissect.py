@@ -179,7 +179,7 @@ def test_centring_is_a_choice() -> None:
 
 
 def test_competitive_sites_carry_the_mask() -> None:
-    atlas = run(loaded(Competitive()), sites="act")
+    atlas = run(loaded(Competitive()), sites="act", options=DissectOptions(significance=None))
     site = atlas.site("act")
     assert (site.competitors, site.pooling, site.channel_dim, site.positions) == (
         2,
@@ -310,13 +310,39 @@ def test_output_folders(tmp_path) -> None:
 
 
 def test_p_values_are_small_for_planted_units_and_seeded() -> None:
-    options = DissectOptions(permutations=19, seed=3)
-    atlas = run(similarity="cosine", options=options)
-    again = run(similarity="cosine", options=options)
-    assert [unit.p_value for unit in atlas] == [unit.p_value for unit in again]
-    assert all(unit.p_value == pytest.approx(1 / 20) for unit in atlas.units[:-1])
-    assert atlas.units[-1].p_value is None
-    assert all(unit.p_value is None for unit in run(similarity="cosine"))
+    for similarity, options in (
+        ("cosine", DissectOptions(null_draws=19, seed=3)),
+        ("soft_wpmi", DissectOptions(null_draws=19, seed=3)),
+        ("auroc", DissectOptions(permutations=19, seed=3)),
+    ):
+        atlas = run(similarity=similarity, options=options)
+        again = run(similarity=similarity, options=options)
+        assert [unit.p_value for unit in atlas] == [unit.p_value for unit in again]
+        assert all(unit.p_value == pytest.approx(1 / 20) for unit in atlas.units[:-1])
+        assert all(unit.q_value == pytest.approx(1 / 20) for unit in atlas.units[:-1])
+        assert (atlas.units[-1].p_value, atlas.units[-1].unnamed) == (None, "constant")
+    untested = run(similarity="cosine", options=DissectOptions(significance=None))
+    assert all(unit.p_value is None and unit.q_value is None for unit in untested)
+    with pytest.raises(InputError, match="'cosine' has a null distribution of its own"):
+        run(similarity="cosine", options=DissectOptions(permutations=3))
+
+
+def test_units_that_are_not_significant_have_no_name() -> None:
+    model = detectors()
+    with torch.no_grad():  # two units that read cells which no word is about: mixtures of many
+        signs = torch.randn(2, 3 * ATTRIBUTES, generator=torch.Generator().manual_seed(0))
+        model.detect.weight[16:18] = signs
+    model.act = nn.Identity()
+    strict = DissectOptions(significance=1e-3, null_draws=200)
+    atlas = run(loaded(model), similarity="cosine", options=strict)
+    assert all(unit.unnamed == "not significant" for unit in atlas.units[:-1])
+    candidates = run(loaded(model), similarity="cosine", options=DissectOptions(significance=None))
+    for unit, candidate in zip(atlas.units[:-1], candidates.units[:-1], strict=True):
+        assert (unit.name, unit.score) == (None, None)
+        assert unit.runner_up_names[0] == candidate.name
+        assert unit.runner_up_scores[0] == candidate.score
+        assert unit.q_value is not None
+        assert unit.q_value > 1e-3
 
 
 def test_p_values_of_noise_are_not_small() -> None:
@@ -334,28 +360,30 @@ def test_p_values_of_noise_are_not_small() -> None:
             return torch.sin(self.mix(x.flatten(1)))
 
     model = nn.Sequential(Noise())
-    options = DissectOptions(permutations=39, seed=1, channel_dims={"0": 1})
-    atlas = run(loaded(model), sites="0", similarity="cosine", options=options)
-    values = np.array([unit.p_value for unit in atlas])
-    assert 0.35 < values.mean() < 0.65
-    assert (values <= 0.05).mean() < 0.15
+    options = DissectOptions(null_draws=400, permutations=0, seed=1, channel_dims={"0": 1})
+    for similarity in ("cosine", "soft_wpmi"):
+        atlas = run(loaded(model), sites="0", similarity=similarity, options=options)
+        values = np.array([unit.p_value for unit in atlas])
+        assert 0.35 < values.mean() < 0.65
+        assert (values <= 0.05).mean() < 0.15
+        assert sum(unit.name is not None for unit in atlas) <= 3
 
 
 def test_p_values_by_a_plain_count() -> None:
-    from neuronym.similarity import cosine
+    from neuronym.similarity import cosine_cubed
 
     model = detectors()
-    options = DissectOptions(permutations=5, seed=9, channel_dims={})
-    atlas = run(loaded(model), probe_set(60), similarity="cosine", options=options)
+    options = DissectOptions(permutations=5, seed=9, significance=None)
+    atlas = run(loaded(model), probe_set(60), similarity="cosine_cubed", options=options)
     values = torch.tensor(np.round(strengths(60) * 255) / 255, dtype=torch.float32)
     activations = values[:, [max(a, 0) for a in model.order]]
     scores = values - values.mean(0)
-    best = cosine(activations, scores).amax(1)
+    best = cosine_cubed(activations, scores).amax(1)
     generator = torch.Generator().manual_seed(9)
     reached = torch.zeros(19)
     for _ in range(5):
         order = torch.randperm(60, generator=generator)
-        reached += cosine(activations[order], scores).amax(1) >= best
+        reached += cosine_cubed(activations[order], scores).amax(1) >= best
     expected = ((1 + reached) / 6).tolist()
     assert [unit.p_value for unit in atlas][:-1] == pytest.approx(expected[:-1])
 
@@ -430,6 +458,7 @@ def test_caches_can_be_off(tmp_path, monkeypatch) -> None:
     assert not (tmp_path / "cache").exists()
     run(options=DissectOptions(cache=tmp_path / "own"))
     assert (tmp_path / "own" / "embedded").is_dir()
+    assert (tmp_path / "own" / "runs").is_dir()
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write into cache"):
         run(options=DissectOptions(cache=tmp_path / "file"))

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from planted import PlantedVisionText, transform
-from record_planted import BATCH, BROKEN, SEGMENT, images, network, recorded
 
+from dissect.planted import PlantedVisionText, transform
+from dissect.record_planted import BATCH, BROKEN, SEGMENT, images, network, recorded
 from neuronym.dissect import RecordingOptions, record_run
 from neuronym.errors import FolderInUseError, InputError, MissingError, UnreadableError
 from neuronym.record.runs import Run, Shard, merge_runs, parse_shard

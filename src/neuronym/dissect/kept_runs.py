@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,12 +45,10 @@ class KeptRuns:
     def with_embeddings(self, identity: Mapping[str, Any]) -> Run | None:
         """Return a finished run over the same images with the same vision-text model."""
         for place in sorted(self._folder.glob("*")) if self._folder is not None else ():
-            try:
+            with contextlib.suppress(InputError, MissingError, UnreadableError):
                 info = RunInfo.read(place)
                 if all(info.identity.get(key) == identity[key] for key in _SAME_IMAGES):
                     return Run(place)
-            except (InputError, MissingError, UnreadableError):
-                continue
         return None
 
     def prune(self) -> None:

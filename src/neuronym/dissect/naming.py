@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from neuronym.concepts import ConceptSet
-from neuronym.dissect.calibrate import NullOptions, q_values
+from neuronym.dissect.calibrate import HAVE_NULLS, NullOptions, q_values
 from neuronym.dissect.evidence import Evidence
 from neuronym.dissect.options import DissectOptions
+from neuronym.errors import InputError
 from neuronym.record.runs import Run
 from neuronym.results import Unit
 from neuronym.similarity import Ranking, Similarity, checked_keywords, keywords_of
@@ -56,11 +57,16 @@ def resolved_keywords(
         logit_scale: Of the vision-text model.
 
     Raises:
-        InputError: The similarity does not take a keyword.
+        InputError: The similarity does not take a keyword, or takes no permutations.
         UnknownNameError: The similarity is not known.
     """
     if not isinstance(similarity, str):
         return dict(options.similarity_keywords)
+    if options.permutations and similarity in HAVE_NULLS:
+        raise InputError(
+            f"similarity {similarity!r} has a null distribution of its own, with null_draws draws; "
+            "leave permutations out"
+        )
     keywords = checked_keywords(similarity, options.similarity_keywords)
     usual = keywords_of(similarity)
     if "scale" in usual:
@@ -154,8 +160,11 @@ def _groups(run: Run) -> Iterator[list[str]]:
 def _p_values(
     evidence: Evidence, site: str, ranking: Ranking, options: DissectOptions
 ) -> npt.NDArray[np.float64] | None:
-    draws = options.null_draws if evidence.has_null else options.permutations
-    if not draws or (evidence.has_null and options.significance is None):
+    if evidence.has_null:
+        draws = 0 if options.significance is None else options.null_draws
+    else:
+        draws = options.permutations
+    if not draws:
         return None
     best = ranking.scores[:, 0].cpu().numpy()
     return evidence.p_values(site, best, NullOptions(draws=draws, seed=options.seed))

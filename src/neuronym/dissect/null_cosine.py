@@ -160,9 +160,9 @@ def cosine_p_values(
     sample.draw(draws, generator)
     directions = _directions(concepts, second * (profiles.images / len(images)))
     levels = profiles.sums[usable] / length
-    shift = directions @ mean.astype(np.float32)
-    if np.abs(shift).max() * np.abs(levels).max() < 1e-6:  # centred but for rounding
-        shift = None
+    shifts = directions @ mean.astype(np.float32)
+    level = np.abs(shifts).max() * np.abs(levels).max()
+    shift = shifts if level >= 1e-6 else None  # else centred but for rounding
     scores = np.asarray(best, np.float64)[usable] * profiles.norm[usable] / length
     for number, leader in enumerate(leaders):
         members = np.flatnonzero(group == number)

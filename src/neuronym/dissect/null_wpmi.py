@@ -197,17 +197,27 @@ def _log_sums(
     kind: WpmiKind,
 ) -> npt.NDArray[np.float32]:
     """``log p(B | m)`` of the units, scaled up to all ranks: ``(units, concepts)``."""
-    from neuronym.similarity.kernel import soft_log_sum
+    from neuronym.similarity.kernels.likelihood import log_of_products, multiply
 
-    ranks = rows.shape[1]
-    found = soft_log_sum(
-        probabilities,
-        torch.from_numpy(np.ascontiguousarray(rows)),
-        torch.from_numpy(counts),
-        torch.from_numpy(kind.weights(ranks)),
-        MIN_PROBABILITY,
-    )
-    return np.asarray(found.numpy() * (ranks / counts).astype(np.float32)[:, None])
+    units, ranks = rows.shape
+    weights = kind.weights(ranks)
+    used = np.arange(ranks) < counts[:, None]
+    each = np.broadcast_to(weights, used.shape)[used]
+    floors = (1.0 - each.astype(np.float64) + MIN_PROBABILITY).astype(np.float32)
+    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    table = probabilities.numpy()
+    products = np.ones((units, table.shape[1]), np.float32)
+    powers = np.zeros(products.shape, np.int32)
+    entries = (starts, rows[used].astype(np.int32), each, floors)
+    multiply(table, entries, products, powers, flush=_flush(weights))
+    log_of_products(products, powers)
+    return np.asarray(products * (ranks / counts).astype(np.float32)[:, None])
+
+
+def _flush(weights: npt.NDArray[np.float32]) -> int:
+    """Return how many terms may be multiplied before a float32 comes near its underflow."""
+    smallest = 1.0 - float(weights.max()) + MIN_PROBABILITY
+    return max(1, int(_SAFE_LOG / max(-math.log(smallest), 1e-3)))
 
 
 def _drawn_log_sums(
@@ -222,8 +232,7 @@ def _drawn_log_sums(
 
     draws, ranks = rows.shape
     weights = kind.weights(ranks)
-    smallest = 1.0 - float(weights.max()) + MIN_PROBABILITY
-    flush = max(1, int(_SAFE_LOG / max(-math.log(smallest), 1e-3)))
+    flush = _flush(weights)
     table = probabilities.numpy()
     out = np.empty((len(counts), table.shape[1], draws), np.float32)
 

@@ -40,7 +40,8 @@ def _population(x: np.uint64) -> np.uint64:
     x = x - ((x >> _1) & _M1)
     x = (x & _M2) + ((x >> np.uint64(2)) & _M2)
     x = (x + (x >> np.uint64(4))) & _M4
-    return np.uint64((x * _H01) >> np.uint64(56))
+    ones: np.uint64 = (x * _H01) >> np.uint64(56)
+    return ones
 
 
 @numba.njit(nogil=True, cache=True)
