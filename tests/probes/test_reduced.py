@@ -40,5 +40,5 @@ def test_models_hardly_see_that_a_photo_was_reduced(shared_data: Path, tmp_path:
             for images in (full, small)
         ]
     norms = [np.linalg.norm(rows, axis=1) for rows in vectors]
-    assert ((vectors[0] * vectors[1]).sum(1) / (norms[0] * norms[1])).min() > 0.99
-    assert np.corrcoef(pooled[0].ravel(), pooled[1].ravel())[0, 1] > 0.99
+    assert ((vectors[0] * vectors[1]).sum(1) / (norms[0] * norms[1])).min() > 0.98
+    assert np.corrcoef(pooled[0].ravel(), pooled[1].ravel())[0, 1] > 0.998
