@@ -12,7 +12,7 @@ from torch import Tensor
 from neuronym.benchmarks.result import Row, race
 from neuronym.similarity import DotProducts, rank_concepts, rank_reorder, soft_wpmi
 
-__all__ = ["Sizes", "rows", "reorder", "soft_from_embeddings", "soft_from_scores"]
+__all__ = ["Sizes", "reorder", "rows", "soft_from_embeddings", "soft_from_scores"]
 
 TOP = 100
 SCALE = 10.0
