@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from neuronym import benchmarks
-from neuronym.benchmarks import lwta, memory, registry
+from neuronym.benchmarks import dissect, lwta, memory, registry
 from neuronym.benchmarks.result import Row, race
 from neuronym.cli import main
 from neuronym.errors import InputError, MissingError, NeuronymError, UnknownNameError
@@ -39,6 +39,17 @@ def test_layers_and_blocks_are_measured() -> None:
     for row in (lwta.training_step(1), lwta.search(1), lwta.block(1, 48, 192, 24, 1.2)):
         assert row.ratio > 0
         assert {"ours", "gelu"} <= set(row.measured)
+
+
+def test_naming_is_measured_and_equals_the_loop() -> None:
+    sizes = dissect.Sizes(units=6, images=200, concepts=50, dim=8)
+    for measure in (dissect.soft_from_scores, dissect.soft_from_embeddings, dissect.reorder):
+        row = measure(1, sizes)
+        assert row.ratio > 0
+        assert set(row.measured) == {"ours", "loop"}
+        if "equal to" in row.note:
+            assert float(row.note.split()[3]) < 1e-3
+    assert set(registry.BENCHMARKS) == {"lwta", "dissect"}
 
 
 def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -106,6 +106,24 @@ def top_images(values: list[float], top_k: int, keys: Sequence[int] | None = Non
     return order[:top_k]
 
 
+def cosine_from_images(
+    activations: Matrix, images: Matrix, texts: Matrix, *, centred: bool
+) -> Matrix:
+    """The cosine by sums over one image at a time; scores less their mean where ``centred``."""
+    units, concepts = activations.shape[1], len(texts)
+    result = np.zeros((units, concepts))
+    for m in range(concepts):
+        scores = [
+            math.fsum(a * b for a, b in zip(image, texts[m], strict=True)) for image in images
+        ]
+        if centred:
+            mean = math.fsum(scores) / len(scores)
+            scores = [score - mean for score in scores]
+        for k in range(units):
+            result[k, m] = _cosine_of(list(activations[:, k]), scores)
+    return result
+
+
 def rank_reorder(
     activations: Matrix,
     scores: Matrix,

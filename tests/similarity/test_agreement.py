@@ -73,7 +73,7 @@ def test_agrees_with_its_twin(name, ours, theirs, dtype, tolerance, images) -> N
 def test_blocks_do_not_change_the_result(name, monkeypatch) -> None:
     activations, scores = matrices(7)
     whole = SIMILARITIES[name](activations, scores)
-    for module in ("common", "rank_reorder", "wpmi", "jensen_shannon"):
+    for module in ("common", "rank_reorder", "likelihood", "jensen_shannon"):
         found = importlib.import_module(f"neuronym.similarity.{module}")
         monkeypatch.setattr(found, "block_length", lambda *_, **__: 2)
     torch.testing.assert_close(SIMILARITIES[name](activations, scores), whole, rtol=1e-9, atol=1e-9)
@@ -214,6 +214,24 @@ def test_rank_reorder_gives_nothing_for_scores_that_all_tie() -> None:
     assert found[3] < -0.3
 
 
+@pytest.mark.parametrize("power", [3.0, 2, 1.5])
+def test_the_fused_reorder_ranks_every_score(power) -> None:
+    """Many words of the bitmap; signs, zeros of both signs and ties in the scores."""
+    generator = torch.Generator().manual_seed(4)
+    activations = torch.randn(1500, 6, generator=generator)
+    scores = torch.randn(1500, 9, generator=generator)
+    scores[:, 1] = scores[:, 1].round()
+    scores[::2, 1] *= -1.0  # some zeros become minus zero
+    scores[:, 2] *= 1e-38
+    scores[:, 3] *= 1e30
+    scores[:, 4] = -scores[:, 4].abs()
+    for fraction in (0.05, 0.6, 1.0):
+        keywords = {"power": power, "top_fraction": fraction, "score_power": 0}
+        found = SIMILARITIES["rank_reorder"](activations, scores, **keywords)
+        expected = SIMILARITIES["rank_reorder"](activations.double(), scores.double(), **keywords)
+        torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-6)
+
+
 def test_rank_reorder_is_seeded() -> None:
     activations, scores = matrices(8)
     reorder = SIMILARITIES["rank_reorder"]
@@ -230,7 +248,7 @@ def test_fused_loops_do_not_depend_on_threads(threads) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        for name in ("soft_wpmi", "jensen_shannon"):
+        for name in ("wpmi", "soft_wpmi", "rank_reorder", "jensen_shannon"):
             assert torch.equal(SIMILARITIES[name](activations, scores), expected[name])
     finally:
         torch.set_num_threads(before)

@@ -14,7 +14,7 @@ from torch import Tensor
 from neuronym.errors import InputError
 from neuronym.similarity.ranking import Ranking, best_of, merged
 from neuronym.similarity.registry import checked_keywords
-from neuronym.similarity.wpmi import TERMS, informations
+from neuronym.similarity.wpmi import TERMS, blocks_from_top
 
 __all__ = ["EmbeddingTable", "HeldEmbeddings", "TopImages", "rank_from_top"]
 
@@ -167,7 +167,7 @@ def rank_from_top(
         for top in tops
     ]
     best: list[Ranking | None] = [None] * len(tops)
-    for start, found in informations(source, places, terms, torch.empty(0)):
+    for start, found in blocks_from_top(source, places, terms, torch.empty(0)):
         for site, values in enumerate(found):
             best[site] = merged(best[site], best_of(values, keep), start, keep)
     return [each for each in best if each is not None]

@@ -1,4 +1,4 @@
-"""``log p(B_k | m)`` of WPMI and SoftWPMI from top images, in blocks that fit a budget.
+"""WPMI and SoftWPMI from top images, in blocks of concepts that fit a budget.
 
 Only the images that some unit has among its top ones are scored. Rows of scores come in chunks;
 each chunk multiplies the terms of its images into the products of the units that have them. Where
@@ -26,9 +26,8 @@ __all__ = [
     "BUDGET_BYTES",
     "Evidence",
     "ScoreSource",
-    "information",
-    "likelihoods",
-    "plain_likelihoods",
+    "informations",
+    "plain_informations",
 ]
 
 BUDGET_BYTES = 256 << 20
@@ -73,20 +72,30 @@ class Evidence:
         counts: ``(units,)`` how many of them count.
         weights: ``(top_k,)`` float64, factor of the probability in a rank's term.
         floors: ``(top_k,)`` float64, above 0: the rest of the term.
+        prior_weight: λ, the weight of the mean over the units.
     """
 
     rows: Longs
     counts: Longs
     weights: npt.NDArray[np.float64]
     floors: npt.NDArray[np.float64]
+    prior_weight: float
+
+    @property
+    def factors(self) -> npt.NDArray[np.float64]:
+        """``(units,)``: what scales a unit's sum up to ``top_k`` ranks; 0 without evidence."""
+        top_k = self.rows.shape[1]
+        return np.where(self.counts > 0, top_k / np.maximum(self.counts, 1), 0.0)
 
 
-def likelihoods(
+def informations(
     source: ScoreSource, sites: Sequence[Evidence], *, budget: int | None = None
 ) -> Iterator[tuple[int, list[Tensor]]]:
-    """Yield ``Σ_{r < counts[k]} log(floor_r + weight_r P̃[i_r, m])``, scaled up to ``top_k`` ranks.
+    """Yield ``log p(B_k | m) − λ log p(m)`` for all units of each site, block by block.
 
-    ``P̃`` is the softmax over all concepts of the source's scores.
+    ``log p(B_k | m) = Σ_{r < counts[k]} log(floor_r + weight_r P̃[i_r, m])``, scaled up to
+    ``top_k`` ranks; ``P̃`` is the softmax over all concepts of the source's scores, and p(m) the
+    mean over the units of a site. Units without evidence score 0 and are no prior.
 
     Args:
         source: The scores.
@@ -100,6 +109,8 @@ def likelihoods(
     Raises:
         InputError: A score is NaN or infinite.
     """
+    from neuronym.similarity.kernels import likelihood as kernel
+
     budget = BUDGET_BYTES if budget is None else budget
     units = sum(len(site.counts) for site in sites)
     blocks = _cut(source.concepts, max(16, budget // 2 // (8 * max(1, units))))
@@ -113,14 +124,25 @@ def likelihoods(
     entries = _Entries(sites, chunk, source.images)
     shifts = _normaliser(source) if len(blocks) > 1 else None
     for start, last in blocks:
-        found = _block(source, entries, units, (start, last), shifts)
-        yield start, _per_site(found, sites)
+        products, powers = _block(source, entries, units, (start, last), shifts)
+        found, first = [], 0
+        for site in sites:
+            part = slice(first, first + len(site.counts))
+            kernel.information(
+                products.numpy()[part],
+                powers[part],
+                site.factors,
+                prior_weight=site.prior_weight,
+            )
+            found.append(products[part])
+            first = part.stop
+        yield start, found
 
 
-def plain_likelihoods(
+def plain_informations(
     source: ScoreSource, sites: Sequence[Evidence], like: Tensor
 ) -> Iterator[tuple[int, list[Tensor]]]:
-    """:func:`likelihoods` in plain tensor operations, for accelerators and float64.
+    """:func:`informations` in plain tensor operations, for accelerators and float64.
 
     Args:
         source: The scores.
@@ -141,7 +163,7 @@ def plain_likelihoods(
         scores = like.new_empty(source.images, min(step, source.concepts - start))
         source.fill(source.load(0, source.images), start, scores)
         chances = scores.sub_(total[:, None]).exp_()
-        yield start, _scaled([_plain_sum(chances, site) for site in sites], sites)
+        yield start, [_plain(chances, site) for site in sites]
 
 
 def _plain_sum(chances: Tensor, site: Evidence) -> Tensor:
@@ -164,25 +186,19 @@ def _plain_sum(chances: Tensor, site: Evidence) -> Tensor:
     return result
 
 
-def information(likelihood: Tensor, counts: Tensor, prior_weight: float) -> Tensor:
-    """``log p(B_k | m) − λ log p(m)`` in place; units without evidence score 0 and are no prior.
-
-    Args:
-        likelihood: ``(units, concepts)`` of all units of a site.
-        counts: ``(units,)`` how many images count.
-        prior_weight: λ.
-    """
-    silent = (counts == 0)[:, None]
-    usable = len(counts) - int(silent.sum())
+def _plain(chances: Tensor, site: Evidence) -> Tensor:
+    factors = torch.from_numpy(site.factors).to(chances)[:, None]
+    silent = factors == 0
+    usable = len(factors) - int(silent.sum())
+    likelihood = _plain_sum(chances, site).mul_(factors)
     if not usable:
-        return likelihood.zero_()
-    likelihood.masked_fill_(silent, float("-inf"))
-    largest = likelihood.amax(0)
+        return likelihood
+    largest = likelihood.masked_fill(silent, float("-inf")).amax(0)
     total = torch.zeros_like(largest)
-    for part in likelihood.split(_GROUP):
-        total += (part - largest).exp_().sum(0)
+    for part, without in zip(likelihood.split(_GROUP), silent.split(_GROUP), strict=True):
+        total += (part - largest).exp_().masked_fill_(without, 0.0).sum(0)
     prior = total.div_(usable).log_().add_(largest)
-    return likelihood.sub_(prior * prior_weight).masked_fill_(silent, 0.0)
+    return likelihood.sub_(prior * site.prior_weight).masked_fill_(silent, 0.0)
 
 
 def _cut(concepts: int, most: int) -> list[tuple[int, int]]:
@@ -217,8 +233,8 @@ def _block(
     units: int,
     concepts: tuple[int, int],
     shifts: Floats | None,
-) -> Tensor:
-    """Return the logarithms of all units' products for a block of concepts."""
+) -> tuple[Tensor, Ints]:
+    """Return all units' products for a block of concepts, and their exponents."""
     from neuronym.similarity.kernels import likelihood as kernel
 
     width = concepts[1] - concepts[0]
@@ -239,8 +255,7 @@ def _block(
             powers,
             flush=entries.flush,
         )
-    kernel.log_of_products(products.numpy(), powers)
-    return products
+    return products, powers
 
 
 def _check_finite(sums: npt.NDArray[np.float64]) -> None:
@@ -286,15 +301,3 @@ class _Entries:
             weight = (weight / sums[row]).astype(np.float32)
         starts = np.searchsorted(self._unit[part], self._unit_numbers)
         return starts.astype(np.int64), row, weight, self._floor[part]
-
-
-def _per_site(found: Tensor, sites: Sequence[Evidence]) -> list[Tensor]:
-    return _scaled(list(found.split([len(site.counts) for site in sites])), sites)
-
-
-def _scaled(parts: list[Tensor], sites: Sequence[Evidence]) -> list[Tensor]:
-    """Scale the sums of units with fewer images up to as many as there are ranks."""
-    for part, site in zip(parts, sites, strict=True):
-        factor = site.rows.shape[1] / np.maximum(site.counts, 1)
-        part.mul_(torch.from_numpy(factor).to(part)[:, None])
-    return parts

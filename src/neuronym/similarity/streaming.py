@@ -17,7 +17,7 @@ from neuronym.similarity.jensen_shannon import prepare_jensen_shannon
 from neuronym.similarity.rank_reorder import prepare_rank_reorder
 from neuronym.similarity.ranking import Ranking, best_of, merged
 from neuronym.similarity.registry import Similarity, checked_keywords
-from neuronym.similarity.wpmi import TERMS, informations, top_of
+from neuronym.similarity.wpmi import TERMS, blocks_from_top, top_of
 
 __all__ = ["DotProducts", "rank_concepts"]
 
@@ -165,7 +165,7 @@ def _from_top(
         for (indices, counts), each in zip(tops, used, strict=True)
     ]
     source = _DotScores(scores, needed, terms[0].scale)
-    return informations(source, places, terms, matrices[0])
+    return blocks_from_top(source, places, terms, matrices[0])
 
 
 class _DotScores:

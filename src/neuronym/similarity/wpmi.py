@@ -25,12 +25,11 @@ from neuronym.similarity.common import (
 from neuronym.similarity.likelihood import (
     Evidence,
     ScoreSource,
-    information,
-    likelihoods,
-    plain_likelihoods,
+    informations,
+    plain_informations,
 )
 
-__all__ = ["TERMS", "USUAL_TOP_K", "Terms", "informations", "soft_wpmi", "top_of", "wpmi"]
+__all__ = ["TERMS", "USUAL_TOP_K", "Terms", "blocks_from_top", "soft_wpmi", "top_of", "wpmi"]
 
 WPMI_TOP_K = 28
 WPMI_SCALE = 2.0
@@ -183,7 +182,7 @@ def top_of(name: str, activations: Tensor, top_k: int | None) -> tuple[Tensor, T
     )
 
 
-def informations(
+def blocks_from_top(
     source: ScoreSource,
     tops: Sequence[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]],
     terms: Sequence[Terms],
@@ -202,19 +201,12 @@ def informations(
         The first concept of the block, and the similarities for each site.
     """
     sites = [
-        Evidence(rows, counts, each.weights, each.floors)
+        Evidence(rows, counts, each.weights, each.floors, each.prior_weight)
         for (rows, counts), each in zip(tops, terms, strict=True)
     ]
-    fused = like.device.type == "cpu" and like.dtype == torch.float32
-    blocks = likelihoods(source, sites) if fused else plain_likelihoods(source, sites, like)
-    for start, found in blocks:
-        yield (
-            start,
-            [
-                information(part, torch.from_numpy(site.counts).to(part.device), each.prior_weight)
-                for part, site, each in zip(found, sites, terms, strict=True)
-            ],
-        )
+    if like.device.type == "cpu" and like.dtype == torch.float32:
+        return informations(source, sites)
+    return plain_informations(source, sites, like)
 
 
 class _MatrixScores:
@@ -241,7 +233,7 @@ def _of_matrix(concept_scores: Tensor, indices: Tensor, counts: Tensor, terms: T
     source = _MatrixScores(concept_scores, needed, terms.scale)
     result = concept_scores.new_empty((len(indices), concept_scores.shape[1]))
     tops = [(rows.cpu().numpy(), counts.cpu().numpy())]
-    for start, (found,) in informations(source, tops, [terms], concept_scores):
+    for start, (found,) in blocks_from_top(source, tops, [terms], concept_scores):
         result[:, start : start + found.shape[1]] = found
     return result
 

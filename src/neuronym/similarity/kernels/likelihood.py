@@ -14,9 +14,11 @@ import numpy.typing as npt
 
 from neuronym.similarity.kernels.spread import spread
 
-__all__ = ["TILE", "exponentials", "log_of_products", "multiply", "normaliser"]
+__all__ = ["TILE", "exponentials", "information", "multiply", "normaliser"]
 
 TILE = 256
+_NARROW = 32
+_LN2 = math.log(2.0)
 _FLAGS = {"contract", "nsz", "arcp", "reassoc"}
 _LOG2_E = np.float32(1.4426950408889634)
 _LEAST = np.float32(-125.0)  # 2 to this is a normal number
@@ -245,13 +247,59 @@ def multiply(
 
 
 @numba.njit(nogil=True, cache=True)
-def _logs(products: Floats, powers: Ints, first: int, last: int) -> None:
-    for unit in range(first, last):
-        row, exponents = products[unit], powers[unit]
-        for j in range(len(row)):
-            row[j] = np.log(row[j]) + np.float32(exponents[j]) * _E1
+def _information(
+    products: Floats,
+    powers: Ints,
+    factors: Doubles,
+    usable: int,
+    prior_weight: float,
+    first: int,
+    last: int,
+) -> None:
+    units = len(factors)
+    held = np.empty((units, _NARROW))
+    largest = np.empty(_NARROW)
+    total = np.empty(_NARROW)
+    for start in range(first, last, _NARROW):
+        width = min(_NARROW, last - start)
+        largest[:] = -np.inf
+        total[:] = 0.0
+        for unit in range(units):
+            factor = factors[unit]
+            for j in range(width):
+                power = np.float64(powers[unit, start + j])
+                value = factor * (math.log(np.float64(products[unit, start + j])) + power * _LN2)
+                held[unit, j] = value
+                if factor > 0.0:
+                    largest[j] = max(largest[j], value)
+        for unit in range(units):
+            if factors[unit] > 0.0:
+                for j in range(width):
+                    total[j] += math.exp(held[unit, j] - largest[j])
+        for j in range(width):
+            total[j] = prior_weight * (largest[j] + math.log(total[j] / usable))
+        for unit in range(units):
+            for j in range(width):
+                value = held[unit, j] - total[j] if factors[unit] > 0.0 else 0.0
+                products[unit, start + j] = value
 
 
-def log_of_products(products: Floats, powers: Ints) -> None:
-    """Replace the products by their natural logarithms, in place."""
-    spread(lambda first, last: _logs(products, powers, first, last), len(products))
+def information(products: Floats, powers: Ints, factors: Doubles, *, prior_weight: float) -> None:
+    """Replace the products of a site's units by ``log p(B_k | m) − λ log p(m)``, in float64.
+
+    Args:
+        products: ``(units, concepts)``, 1 to 2; overwritten.
+        powers: ``(units, concepts)`` exponents of two.
+        factors: ``(units,)`` factor of each unit's logarithms; 0 for a unit without evidence,
+            which scores 0 and is no prior.
+        prior_weight: λ.
+    """
+    usable = int((factors > 0).sum())
+    if not usable:
+        products[:] = 0
+        return
+
+    def run(first: int, last: int) -> None:
+        _information(products, powers, factors, usable, prior_weight, first, last)
+
+    spread(run, products.shape[1], unit=_NARROW)

@@ -7,6 +7,8 @@ one population count, is the place among the unit's own images.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -35,13 +37,12 @@ Doubles = npt.NDArray[np.float64]
 
 
 @numba.njit(nogil=True, cache=True)
-def _population(x: np.uint64) -> np.uint64:
+def _population(x: np.uint64) -> Any:
     """Return the number of ones; compilers know this as one instruction."""
     x = x - ((x >> _1) & _M1)
     x = (x & _M2) + ((x >> np.uint64(2)) & _M2)
     x = (x + (x >> np.uint64(4))) & _M4
-    ones: np.uint64 = (x * _H01) >> np.uint64(56)
-    return ones
+    return (x * _H01) >> np.uint64(56)
 
 
 @numba.njit(nogil=True, cache=True)
