@@ -179,7 +179,8 @@ def test_centring_is_a_choice() -> None:
 
 
 def test_competitive_sites_carry_the_mask() -> None:
-    atlas = run(loaded(Competitive()), sites="act")
+    # Two units say too little about each other for a name to be significant.
+    atlas = run(loaded(Competitive()), sites="act", options=DissectOptions(significance=None))
     site = atlas.site("act")
     assert (site.competitors, site.pooling, site.channel_dim, site.positions) == (
         2,
@@ -316,7 +317,8 @@ def test_p_values_are_small_for_planted_units_and_seeded() -> None:
     assert [unit.p_value for unit in atlas] == [unit.p_value for unit in again]
     assert all(unit.p_value == pytest.approx(1 / 20) for unit in atlas.units[:-1])
     assert atlas.units[-1].p_value is None
-    assert all(unit.p_value is None for unit in run(similarity="cosine"))
+    untested = run(similarity="cosine", options=DissectOptions(significance=None))
+    assert all((unit.p_value, unit.q_value) == (None, None) for unit in untested)
 
 
 def test_p_values_of_noise_are_not_small() -> None:
@@ -345,7 +347,7 @@ def test_p_values_by_a_plain_count() -> None:
     from neuronym.similarity import cosine
 
     model = detectors()
-    options = DissectOptions(permutations=5, seed=9, channel_dims={})
+    options = DissectOptions(permutations=5, seed=9, channel_dims={}, significance=None)
     atlas = run(loaded(model), probe_set(60), similarity="cosine", options=options)
     values = torch.tensor(np.round(strengths(60) * 255) / 255, dtype=torch.float32)
     activations = values[:, [max(a, 0) for a in model.order]]
@@ -520,7 +522,9 @@ def test_options_outside_their_range(field, value) -> None:
 def test_progress_names_its_stages(tmp_path) -> None:
     seen: dict[str, tuple[int, int]] = {}
     options = DissectOptions(
-        permutations=2, progress=lambda done, total, note: seen.update({note: (done, total)})
+        permutations=2,
+        significance=None,
+        progress=lambda done, total, note: seen.update({note: (done, total)}),
     )
     run(similarity="cosine", options=options, out=tmp_path / "atlas")
     assert seen["recording"] == (240, 240)
@@ -531,3 +535,86 @@ def test_progress_names_its_stages(tmp_path) -> None:
 
 def test_cell_size_is_what_the_detectors_pool() -> None:
     assert probe_set(2).image(0).size == (4 * CELL, 4 * CELL)
+
+
+def noisy(seed: int = 0) -> Detectors:
+    """Detectors of every attribute, and 14 units that read the parity of the pixels' bits."""
+    model = detectors(seed)
+    model.act = nn.Sequential(nn.ReLU(), _Parity())
+    return model
+
+
+class _Parity(nn.Module):
+    """Appends units whose values are a hash of the image: they mean nothing."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        key = (x * 255).round() @ torch.arange(1.0, x.shape[1] + 1) ** 2
+        waves = torch.sin(key[:, None] * torch.arange(11.0, 25.0) * 0.7)
+        return torch.cat([x, 1 + waves], 1)
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "soft_wpmi"])
+def test_units_that_mean_nothing_stay_unnamed(similarity) -> None:
+    model = noisy()
+    model.head = nn.Identity()
+    atlas = run(loaded(model), sites="act.1", similarity=similarity)
+    planted, noise = atlas.units[:18], atlas.units[19:]
+    assert [unit.name for unit in planted] == [WORDS[a] for a in model.order[:-1]]
+    assert all(unit.q_value <= 0.05 and unit.unnamed is None for unit in planted)
+    assert (atlas.units[18].unnamed, atlas.units[18].q_value) == ("constant", None)
+    assert len(noise) == 14
+    assert sum(unit.name is None for unit in noise) >= 13
+    unnamed = next(unit for unit in noise if unit.name is None)
+    assert (unnamed.unnamed, unnamed.score) == ("not significant", None)
+    assert unnamed.q_value > 0.05
+    everyone = run(
+        loaded(model),
+        sites="act.1",
+        similarity=similarity,
+        options=DissectOptions(significance=None),
+    )
+    before = everyone.units[unnamed.unit]
+    assert (before.name, *before.runner_up_names) == unnamed.runner_up_names
+    assert before.score == unnamed.runner_up_scores[0]
+    assert (before.p_value, before.q_value) == (None, None)
+
+
+def test_linear_explanations_and_formulas_are_saved(tmp_path) -> None:
+    model = detectors()
+    with torch.no_grad():  # unit 0: two attributes; unit 1: one without the other
+        first, second, third = 2, 5, 9
+        model.detect.weight[:2] = 0
+        model.detect.weight[0, [first, second]] = torch.tensor([1.0, 0.7])
+        model.detect.weight[1, [first, third]] = torch.tensor([1.0, -3.0])
+    options = DissectOptions(linear=3, compose=2)
+    atlas = run(
+        loaded(model), probe_set(900), similarity="cosine", options=options, out=tmp_path / "atlas"
+    )
+    assert Atlas.load(tmp_path / "atlas") == atlas
+    both, without = atlas.units[:2]
+    assert both.linear.concepts == (WORDS[first], WORDS[second])
+    assert both.linear.correlation > 0.98 > both.linear.single_correlation
+    assert both.linear.single == WORDS[first]
+    assert both.linear.weights[0] > both.linear.weights[1] > 0
+    assert without.formula.text == f"{WORDS[first]} AND NOT {WORDS[third]}"
+    assert without.formula.auroc > without.formula.single_auroc
+    assert atlas.units[18].linear is atlas.units[18].formula is None
+    assert (atlas.provenance["linear"], atlas.provenance["compose"]) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"significance": 1.0}, "significance must be above 0 and below 1, or None, not 1.0"),
+        ({"significance": True}, "significance must be above 0 and below 1, or None, not True"),
+        ({"compose": 4}, "compose must be at most 3, not 4"),
+        ({"linear": -1}, "linear must be a whole number of at least 0, not -1"),
+        ({"null_draws": 0}, "null_draws must be a whole number of at least 1, not 0"),
+        ({"permutations": 10}, "no name could be significant at 0.05; give at least 19"),
+        ({"null_draws": 98, "significance": 0.01}, "give at least 99"),
+        ({"fdr": "holm"}, "unknown method of false-discovery control 'holm'; known: bh, by"),
+    ],
+)
+def test_bad_choices_of_significance_and_longer_names(changes, message) -> None:
+    with pytest.raises(ValueError, match=message):
+        DissectOptions(**changes)

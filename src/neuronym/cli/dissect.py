@@ -70,8 +70,31 @@ def dissect(
         ),
     ] = None,
     permutations: Annotated[
-        int, typer.Option("--permutations", min=0, help="Null draws for p-values; 0: none.")
+        int,
+        typer.Option(
+            "--permutations", min=0, help="Shuffles for p-values, for any similarity; 0: none."
+        ),
     ] = 0,
+    significance: Annotated[
+        float,
+        typer.Option(
+            "--significance", help="False-discovery rate above which a name is left out; 0: none."
+        ),
+    ] = 0.05,
+    null_draws: Annotated[
+        int, typer.Option("--null-draws", min=1, help="Draws of the null distribution.")
+    ] = 1000,
+    fdr: Annotated[
+        str, typer.Option("--fdr", help="bh, or by for units of any dependence.")
+    ] = "bh",
+    linear: Annotated[
+        int,
+        typer.Option("--linear", min=0, help="Most concepts of a linear explanation; 0: none."),
+    ] = 0,
+    compose: Annotated[
+        int,
+        typer.Option("--compose", min=1, max=3, help="Most concepts of a formula; 1: none."),
+    ] = 1,
     device: Annotated[str | None, typer.Option("--device", help="cpu, cuda …")] = None,
     batch_size: BatchSize = 32,
     seed: Seed = 0,
@@ -108,6 +131,11 @@ def dissect(
                 similarity_keywords=keywords,
                 centre=centre,
                 permutations=permutations,
+                significance=significance or None,
+                null_draws=null_draws,
+                fdr=fdr,
+                linear=linear,
+                compose=compose,
                 device=device,
                 batch_size=batch_size,
                 seed=seed,
@@ -156,7 +184,9 @@ def _show(atlas: Atlas) -> None:
     for site in atlas.sites:
         units = atlas.of_site(site.name)
         named = [unit for unit in units if unit.name is not None]
-        say(f"{site.name}: {len(named)} of {len(units)} units named")
+        chance = sum(unit.unnamed == "not significant" for unit in units)
+        rest = f"; {chance} not, because their best name may be chance" if chance else ""
+        say(f"{site.name}: {len(named)} of {len(units)} units named{rest}")
     best = sorted(
         (unit for unit in atlas if unit.score is not None), key=lambda unit: -(unit.score or 0.0)
     )

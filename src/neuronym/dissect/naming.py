@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from neuronym.concepts import ConceptSet
+from neuronym.dissect.better import Evidence, compositional_names, linear_fits
+from neuronym.dissect.calibrate import HAVE_NULLS, NullOptions, p_values, with_significance
 from neuronym.dissect.options import DissectOptions
 from neuronym.probes import ProbeSet
 from neuronym.record import Recording
-from neuronym.results import Unit
+from neuronym.results import Formula, LinearFit, Unit
 from neuronym.similarity import (
     DotProducts,
     Ranking,
@@ -173,8 +175,30 @@ def name_units(recording: Recording, naming: Naming, options: DissectOptions) ->
                 options.progress(done, total, "permutations")
         for name, array, ranking, count in zip(names, arrays, rankings, reached, strict=True):
             site = _SiteUnits(recording, naming, name, array.cpu())
-            units += site.units(ranking, count, options)
-    return units
+            p = _p_values(naming, array, ranking, count, options)
+            units += site.units(ranking, p, options)
+            if options.progress is not None:
+                options.progress(done, total, f"{name}: significance and longer names")
+    return with_significance(units, level=options.significance, method=options.fdr)
+
+
+def _p_values(
+    naming: Naming, array: Tensor, ranking: Ranking, reached: Tensor, options: DissectOptions
+) -> npt.NDArray[np.float64] | None:
+    """Return the p-value of each unit's best score, or ``None`` where there is no null."""
+    if options.permutations:
+        return np.asarray((1 + reached.cpu().double().numpy()) / (1 + options.permutations))
+    if options.significance is None or naming.similarity not in HAVE_NULLS:
+        return None
+    return p_values(
+        str(naming.similarity),
+        array.cpu().numpy(),
+        naming.scores.images.cpu().numpy(),
+        naming.scores.texts.cpu().numpy(),
+        best=ranking.scores[:, 0].cpu().numpy(),
+        keywords=naming.keywords,
+        options=NullOptions(draws=options.null_draws, seed=options.seed),
+    )
 
 
 def _groups(recording: Recording) -> Iterator[list[str]]:
@@ -199,23 +223,49 @@ class _SiteUnits:
         self._competitors = recording.competitors[name]
         self._firing_rate = recording.firing_rate(name)
         self._win_rate = recording.win_rate(name)
+        self._keys = recording.indices
 
-    def units(self, ranking: Ranking, reached: Tensor, options: DissectOptions) -> list[Unit]:
+    def _longer(
+        self, options: DissectOptions
+    ) -> tuple[list[LinearFit | None], list[Formula | None]]:
+        """Return linear explanations and compositional names, where they were asked for."""
+        linear: list[LinearFit | None] = [None] * self._array.shape[1]
+        formula: list[Formula | None] = [None] * self._array.shape[1]
+        if not options.linear and options.compose < 2:
+            return linear, formula
+        evidence = Evidence(
+            images=self._naming.scores.images.cpu().numpy(),
+            concepts=self._naming.scores.texts.cpu().numpy(),
+            words=self._naming.concepts.words,
+            keys=self._keys,
+            labels={concept: mask.numpy() for concept, mask in self._naming.labels.items()},
+        )
+        if options.linear:
+            linear = linear_fits(self._array.numpy(), evidence, length=options.linear)
+        if options.compose > 1:
+            formula = compositional_names(self._array.numpy(), evidence, length=options.compose)
+        return linear, formula
+
+    def units(
+        self,
+        ranking: Ranking,
+        p_values: npt.NDArray[np.float64] | None,
+        options: DissectOptions,
+    ) -> list[Unit]:
         images, counts = top_images(self._array, min(options.top_images, len(self._array)))
         values = self._array.T.gather(1, images)
         if self._competitors is not None:
             counts = torch.minimum(counts, (values > 0).sum(1))
-        named = self._array.amax(0) > self._array.amin(0)
-        if self._competitors is not None:
-            named &= self._array.amax(0) > 0
-        p_values = (1 + reached.cpu()) / (1 + options.permutations)
+        reasons = self._reasons()
+        linear, formula = self._longer(options)
         scores, concepts = ranking.scores.cpu(), ranking.concepts.cpu()
         return [
             self._unit(
                 index,
                 list(zip(concepts[index].tolist(), scores[index].tolist(), strict=True)),
-                p_value=float(p_values[index]) if options.permutations else None,
-                named=bool(named[index]),
+                p_value=None if p_values is None else float(p_values[index]),
+                reason=reasons[index],
+                longer=(linear[index], formula[index]),
                 top=itertools.islice(
                     zip(images[index].tolist(), values[index].tolist(), strict=True),
                     int(counts[index]),
@@ -224,17 +274,28 @@ class _SiteUnits:
             for index in range(self._array.shape[1])
         ]
 
+    def _reasons(self) -> list[str | None]:
+        """Return why a unit can have no name, whatever its score."""
+        highest, lowest = self._array.amax(0), self._array.amin(0)
+        silent = (highest <= 0) & (self._competitors is not None)
+        return [
+            "never above zero" if dark else "constant" if level else None
+            for dark, level in zip(silent.tolist(), (highest == lowest).tolist(), strict=True)
+        ]
+
     def _unit(
         self,
         index: int,
         ranked: list[tuple[int, float]],
         *,
         p_value: float | None,
-        named: bool,
+        reason: str | None,
+        longer: tuple[LinearFit | None, Formula | None],
         top: Iterator[tuple[int, float]],
     ) -> Unit:
         words = self._naming.concepts.words
         shown = list(top)
+        named = reason is None
         first, others = ranked[0], ranked[1:] if named else []
         return Unit(
             site=self._name,
@@ -249,4 +310,7 @@ class _SiteUnits:
             win_rate=None if self._win_rate is None else float(self._win_rate[index]),
             top_images=tuple(self._naming.ids[image] for image, _ in shown),
             top_activations=tuple(value for _, value in shown),
+            unnamed=reason,
+            linear=longer[0] if named else None,
+            formula=longer[1] if named else None,
         )

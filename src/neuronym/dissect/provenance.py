@@ -63,6 +63,13 @@ def provenance(
             "concepts_with_labels": len(naming.labels),
         },
         "permutations": options.permutations,
+        "significance": {
+            "level": options.significance,
+            "null_draws": options.null_draws,
+            "fdr": options.fdr,
+        },
+        "linear": options.linear,
+        "compose": options.compose,
         "seed": options.seed,
         "device": str(naming.scores.images.device),
     }
