@@ -80,9 +80,9 @@ def test_a_linear_explanation_is_the_literal_one(world) -> None:
     found = linear_explanations(q, images, concepts, split, rules=rules)
     target = standardised(q[:, 0].astype(float), split.fit)
     chosen: list[int] = []
-    best, reached = None, 0.0
+    best, reached, weights = None, 0.0, np.zeros(0)
     while len(chosen) < 3:
-        left = target[split.fit] - (raw[split.fit][:, chosen] @ weights if chosen else 0)
+        left = target[split.fit] - raw[split.fit][:, chosen] @ weights
         gains = raw[split.fit].T @ left
         gains[chosen] = -np.inf
         chosen.append(int(gains.argmax()))

@@ -581,23 +581,23 @@ def test_units_that_mean_nothing_stay_unnamed(similarity) -> None:
 
 def test_linear_explanations_and_formulas_are_saved(tmp_path) -> None:
     model = detectors()
-    with torch.no_grad():  # unit 0: two attributes; unit 1: one without the other
+    with torch.no_grad():  # unit 0: a sum of two attributes; unit 1: either of two
         first, second, third = 2, 5, 9
         model.detect.weight[:2] = 0
         model.detect.weight[0, [first, second]] = torch.tensor([1.0, 0.7])
-        model.detect.weight[1, [first, third]] = torch.tensor([1.0, -3.0])
+        model.detect.weight[1, [first, third]] = 1.0
     options = DissectOptions(linear=3, compose=2)
     atlas = run(
         loaded(model), probe_set(900), similarity="cosine", options=options, out=tmp_path / "atlas"
     )
     assert Atlas.load(tmp_path / "atlas") == atlas
-    both, without = atlas.units[:2]
+    both, either = atlas.units[:2]
     assert both.linear.concepts == (WORDS[first], WORDS[second])
     assert both.linear.correlation > 0.98 > both.linear.single_correlation
     assert both.linear.single == WORDS[first]
     assert both.linear.weights[0] > both.linear.weights[1] > 0
-    assert without.formula.text == f"{WORDS[first]} AND NOT {WORDS[third]}"
-    assert without.formula.auroc > without.formula.single_auroc
+    assert either.formula.text == f"{WORDS[first]} OR {WORDS[third]}"
+    assert either.formula.auroc > either.formula.single_auroc
     assert atlas.units[18].linear is atlas.units[18].formula is None
     assert (atlas.provenance["linear"], atlas.provenance["compose"]) == (3, 2)
 
