@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from neuronym.report import ReportOptions, write_report
 from neuronym.report.plain import number, percent
-from neuronym.results import Atlas, Unit
+from neuronym.results import Atlas, Formula, LinearFit, Unit
 from report.conftest import Visitor
 from report.synthetic import make_atlas
 
@@ -315,3 +316,47 @@ def test_five_thousand_units(tmp_path: Path, visit: Visitor) -> None:
     page.locator("#view-overview").wait_for()
     assert page.locator("#maps").is_hidden()  # a map of 4,800 squares would help nobody
     assert seen.overflow() == 0
+
+
+def test_a_name_that_may_be_chance_and_longer_names(
+    atlas: Atlas, visit: Visitor, tmp_path: Path
+) -> None:
+    first, second = [row for row in atlas.units[:12] if row.name][:2]
+    changed = {
+        first.key: replace(
+            first,
+            name=None,
+            score=None,
+            p_value=0.4,
+            q_value=0.6,
+            unnamed="not significant",
+            runner_up_names=(str(first.name), *first.runner_up_names),
+            runner_up_scores=(first.score or 0.0, *first.runner_up_scores),
+        ),
+        second.key: replace(
+            second,
+            q_value=0.012,
+            linear=LinearFit(("red", "round <b>"), (0.5, 0.25), 0.61, 0.4, "red", 0.52),
+            formula=Formula("red AND NOT circle", 0.93, 0.05, "red", 0.88),
+        ),
+    }
+    units = tuple(changed.get(row.key, row) for row in atlas)
+    index = write_report(replace(atlas, units=units), tmp_path / "report")
+    page = visit(index, f"#unit={first.key}").page
+    text = page.locator("#view-unit").inner_text()
+    assert page.locator("#view-unit h1").inner_text() == "no name"
+    assert f"Unnamed (not significant; best candidate {first.name})" in text
+    assert "q-value\n0.60 false-discovery rate" in text
+    assert page.locator(".names th").all_inner_texts() == [first.name, *first.runner_up_names]
+    assert "In more than one word" not in text
+    page = visit(index, f"#unit={second.key}").page
+    text = page.locator("#view-unit").inner_text()
+    assert "Formula\nred AND NOT circle AUROC 0.930; red alone 0.880" in text
+    assert "Weighted sum\n0.50\u00a0red + 0.25\u00a0round <b> correlation 0.610" in text
+    assert "red alone 0.520" in text
+    page = visit(index, "#neurons?show=chance").page
+    assert page.locator("#count").inner_text() == f"1 of {len(atlas)} neurons"
+    assert (
+        "1 is unnamed because the best name may be chance."
+        in visit(index).page.locator("#view-overview .lede").first.inner_text()
+    )

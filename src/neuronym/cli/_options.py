@@ -14,6 +14,10 @@ __all__ = [
     "ChannelDim",
     "Device",
     "Images",
+    "MaybeImages",
+    "MaybeModel",
+    "MaybeSites",
+    "MaybeVisionText",
     "Model",
     "Out",
     "Overwrite",
@@ -25,32 +29,29 @@ __all__ = [
     "channel_dims",
 ]
 
-Model = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        help="timm:NAME, torchvision:NAME, pocket:efficientnet_lite0, hf:OWNER/NAME, a trained "
-        "folder, or module.path:factory.",
-    ),
-]
-Images = Annotated[
-    str,
-    typer.Option(
-        "--images",
-        help="A folder of images, FILE.parquet, scenes:N[:SEED][:TASK], "
-        "torchvision:CIFAR10/test, hf:REPO/SPLIT or webdataset:PATTERN.",
-    ),
-]
-Sites = Annotated[
-    str,
-    typer.Option("--sites", help="Module names with wildcards, e.g. 'blocks.6*'; commas join."),
-]
-VisionText = Annotated[
-    str,
-    typer.Option(
-        "--vision-text", help="pocket, open_clip:ARCH/TAG_OR_CHECKPOINT, hf:REPO_OR_FOLDER."
-    ),
-]
+_MODEL = typer.Option(
+    "--model",
+    help="timm:NAME, torchvision:NAME, pocket:efficientnet_lite0, hf:OWNER/NAME, a trained "
+    "folder, or module.path:factory.",
+)
+_IMAGES = typer.Option(
+    "--images",
+    help="A folder of images, FILE.parquet, scenes:N[:SEED][:TASK], torchvision:CIFAR10/test, "
+    "hf:REPO/SPLIT or webdataset:PATTERN; record and dissect also read stream:webdataset:PATTERN "
+    "and stream:hf:REPO/SPLIT.",
+)
+_SITES = typer.Option("--sites", help="Module names with wildcards, e.g. 'blocks.6*'; commas join.")
+_VISION_TEXT = typer.Option(
+    "--vision-text", help="pocket, open_clip:ARCH/TAG_OR_CHECKPOINT, hf:REPO_OR_FOLDER."
+)
+Model = Annotated[str, _MODEL]
+MaybeModel = Annotated[str | None, _MODEL]
+Images = Annotated[str, _IMAGES]
+MaybeImages = Annotated[str | None, _IMAGES]
+Sites = Annotated[str, _SITES]
+MaybeSites = Annotated[str | None, _SITES]
+VisionText = Annotated[str, _VISION_TEXT]
+MaybeVisionText = Annotated[str | None, _VISION_TEXT]
 Pooling = Annotated[
     str | None, typer.Option("--pooling", help="mean, max, token or winner; default: by site.")
 ]

@@ -3,39 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from neuronym.cli._console import progress, say
-from neuronym.cli._options import BatchSize, Images, Model, Out, Overwrite, Quiet, Seed
+from neuronym.cli._options import (
+    BatchSize,
+    ChannelDim,
+    Device,
+    MaybeImages,
+    MaybeModel,
+    MaybeSites,
+    MaybeVisionText,
+    Out,
+    Overwrite,
+    Pooling,
+    Quiet,
+    Seed,
+    channel_dims,
+)
 
 if TYPE_CHECKING:
+    from neuronym.concepts import ConceptSet
+    from neuronym.dissect import DissectOptions
+    from neuronym.probes import Pieces
     from neuronym.results import Atlas
 
 __all__ = ["dissect"]
 
 
 def dissect(
-    model: Model,
-    images: Images,
-    sites: Annotated[
-        str,
-        typer.Option("--sites", help="Module names with wildcards, e.g. 'blocks.6*'; commas join."),
-    ],
     out: Out,
+    model: MaybeModel = None,
+    images: MaybeImages = None,
+    sites: MaybeSites = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", help="Name a run of neuronym record, without running the model."),
+    ] = None,
     concepts: Annotated[
         str,
         typer.Option(
             "--concepts", help="common, imagenet-1k, imagenet-21k, attributes, or a text file."
         ),
     ] = "common",
-    vision_text: Annotated[
-        str,
-        typer.Option(
-            "--vision-text", help="pocket, open_clip:ARCH/TAG_OR_CHECKPOINT, hf:REPO_OR_FOLDER."
-        ),
-    ] = "pocket",
+    vision_text: MaybeVisionText = None,
     similarity: Annotated[
         str, typer.Option("--similarity", help="How activations and concepts are compared.")
     ] = "soft_wpmi",
@@ -43,13 +57,8 @@ def dissect(
         list[str] | None,
         typer.Option("--template", help="Prompt such as 'a photo of a {}'; repeat for more."),
     ] = None,
-    pooling: Annotated[
-        str | None, typer.Option("--pooling", help="mean, max, token or winner; default: by site.")
-    ] = None,
-    channel_dim: Annotated[
-        list[str] | None,
-        typer.Option("--channel-dim", help="MODULE=DIM where the units' dimension is not known."),
-    ] = None,
+    pooling: Pooling = None,
+    channel_dim: ChannelDim = None,
     top_k: Annotated[
         int | None, typer.Option("--top-k", min=1, help="Images per unit that (Soft)WPMI reads.")
     ] = None,
@@ -70,20 +79,43 @@ def dissect(
         ),
     ] = None,
     permutations: Annotated[
-        int, typer.Option("--permutations", min=0, help="Null draws for p-values; 0: none.")
+        int,
+        typer.Option(
+            "--permutations", min=0, help="Shuffles for p-values, for any similarity; 0: none."
+        ),
     ] = 0,
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda …")] = None,
+    significance: Annotated[
+        float,
+        typer.Option(
+            "--significance", help="False-discovery rate above which a name is left out; 0: none."
+        ),
+    ] = 0.05,
+    null_draws: Annotated[
+        int, typer.Option("--null-draws", min=1, help="Draws of the null distribution.")
+    ] = 1000,
+    fdr: Annotated[
+        str, typer.Option("--fdr", help="bh, or by for units of any dependence.")
+    ] = "bh",
+    linear: Annotated[
+        int,
+        typer.Option("--linear", min=0, help="Most concepts of a linear explanation; 0: none."),
+    ] = 0,
+    compose: Annotated[
+        int,
+        typer.Option("--compose", min=1, max=3, help="Most concepts of a formula; 1: none."),
+    ] = 1,
+    device: Device = None,
     batch_size: BatchSize = 32,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Name the units of a model by the concepts that fit their activations best."""
+    """Name the units of a model by the concepts that fit their activations best.
+
+    Give --model, --images and --sites; or --run with what neuronym record made of them.
+    """
     from neuronym import concepts as concept_sets
-    from neuronym import models, probes
-    from neuronym import vision_text as vision_text_models
     from neuronym.dissect import DissectOptions
-    from neuronym.dissect import dissect as run
 
     names = concept_sets.load(concepts)
     if template:
@@ -93,42 +125,107 @@ def dissect(
         keywords["top_k"] = top_k
     if scale is not None:
         keywords["scale"] = scale
-    with progress("recording", quiet=quiet) as update:
-        atlas = run(
-            models.load(model),
-            probes.load(images),
-            names,
-            vision_text_models.load(vision_text, device=device or "cpu", batch_size=batch_size),
-            sites=sites,
-            similarity=similarity,
-            out=out,
-            options=DissectOptions(
-                pooling=pooling,
-                channel_dims=_channel_dims(channel_dim or ()),
-                similarity_keywords=keywords,
-                centre=centre,
-                permutations=permutations,
-                device=device,
-                batch_size=batch_size,
-                seed=seed,
-                overwrite=overwrite,
-                progress=update,
-            ),
+    asked = _Asked(model, images, sites, run, vision_text)
+    with progress("recording" if run is None else "naming", quiet=quiet) as update:
+        options = DissectOptions(
+            pooling=pooling,
+            channel_dims=channel_dims(channel_dim or ()),
+            similarity_keywords=keywords,
+            centre=centre,
+            permutations=permutations,
+            significance=significance or None,
+            null_draws=null_draws,
+            fdr=fdr,
+            linear=linear,
+            compose=compose,
+            device=device,
+            batch_size=batch_size,
+            seed=seed,
+            overwrite=overwrite,
+            progress=update,
         )
+        name = _from_model if run is None else _from_run
+        atlas = name(asked, names, similarity=similarity, out=out, options=options)
     _show(atlas)
     typer.echo(str(out))
 
 
-def _channel_dims(pairs: Sequence[str]) -> dict[str, int]:
+class _Asked(NamedTuple):
+    """What to name: a model with images and sites, or a run."""
+
+    model: str | None
+    images: str | None
+    sites: str | None
+    run: Path | None
+    vision_text: str | None
+
+
+def _from_model(
+    asked: _Asked, names: ConceptSet, *, similarity: str, out: Path, options: DissectOptions
+) -> Atlas:
+    from neuronym import models, probes, vision_text
+    from neuronym.dissect import dissect as named
     from neuronym.errors import InputError
 
-    dims = {}
-    for pair in pairs:
-        name, _, dim = pair.rpartition("=")
-        if not name or not dim.lstrip("-").isdigit():
-            raise InputError(f"--channel-dim takes MODULE=DIM with a whole number, not {pair!r}")
-        dims[name] = int(dim)
-    return dims
+    if asked.model is None or asked.images is None or asked.sites is None:
+        given = {"--model": asked.model, "--images": asked.images, "--sites": asked.sites}
+        missing = ", ".join(flag for flag, value in given.items() if value is None)
+        raise InputError(f"missing {missing}; give --model, --images and --sites, or --run")
+    return named(
+        models.load(asked.model),
+        probes.load_pieces(asked.images),
+        names,
+        vision_text.load(
+            asked.vision_text or "pocket",
+            device=options.device or "cpu",
+            batch_size=options.batch_size,
+        ),
+        sites=asked.sites,
+        similarity=similarity,
+        out=out,
+        options=options,
+    )
+
+
+def _from_run(
+    asked: _Asked, names: ConceptSet, *, similarity: str, out: Path, options: DissectOptions
+) -> Atlas:
+    from neuronym import vision_text
+    from neuronym.dissect import name_run
+    from neuronym.errors import InputError
+    from neuronym.record.runs import Run
+
+    for flag, value in (("--model", asked.model), ("--sites", asked.sites)):
+        if value is not None:
+            raise InputError(f"--run has its own model and sites; leave {flag} out")
+    run = Run(str(asked.run))
+    return name_run(
+        run,
+        names,
+        vision_text.load(
+            asked.vision_text or run.info.facts["vision_text"],
+            device=options.device or "cpu",
+            batch_size=options.batch_size,
+        ),
+        similarity=similarity,
+        out=out,
+        images=_pictures(asked.images or run.info.facts["images"], given=asked.images is not None),
+        options=options,
+    )
+
+
+def _pictures(spec: str, *, given: bool) -> Pieces | None:
+    """Return the run's images for thumbnails; where they are not here, the atlas has none."""
+    from neuronym import probes
+    from neuronym.errors import NeuronymError
+
+    try:
+        return probes.load_pieces(spec)
+    except NeuronymError as error:
+        if given:
+            raise
+        say(f"no thumbnails, because the images are not here: {error}")
+        return None
 
 
 def _numbers(pairs: Sequence[str]) -> dict[str, Any]:
@@ -156,7 +253,9 @@ def _show(atlas: Atlas) -> None:
     for site in atlas.sites:
         units = atlas.of_site(site.name)
         named = [unit for unit in units if unit.name is not None]
-        say(f"{site.name}: {len(named)} of {len(units)} units named")
+        chance = sum(unit.unnamed == "not significant" for unit in units)
+        rest = f"; {chance} not, because their best name may be chance" if chance else ""
+        say(f"{site.name}: {len(named)} of {len(units)} units named{rest}")
     best = sorted(
         (unit for unit in atlas if unit.score is not None), key=lambda unit: -(unit.score or 0.0)
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,15 @@ import torch
 
 from neuronym.dissect.null_cosine import cosine_p_values, profiles_of
 from neuronym.dissect.null_wpmi import TopSets, WpmiKind, wpmi_p_values
+from neuronym.dissect.options import FDR_METHODS
 from neuronym.errors import InputError, unknown
+from neuronym.results import Unit
 from neuronym.similarity import top_images
 
-__all__ = ["FDR_METHODS", "HAVE_NULLS", "NullOptions", "p_values", "q_values"]
+__all__ = ["HAVE_NULLS", "NullOptions", "p_values", "q_values", "with_significance"]
 
 HAVE_NULLS = ("cosine", "wpmi", "soft_wpmi")
 """Similarities whose null distribution needs no second naming."""
-
-FDR_METHODS = ("bh", "by")
-"""Benjamini and Hochberg (1995); Benjamini and Yekutieli (2001), for any dependence."""
 
 
 @dataclass(frozen=True)
@@ -123,3 +122,36 @@ def q_values(p: npt.NDArray[np.floating], *, method: str = "bh") -> npt.NDArray[
     if not len(values):
         return values
     return np.asarray(false_discovery_control(values, method=method), np.float64)
+
+
+def with_significance(
+    units: Sequence[Unit], *, level: float | None, method: str = "bh"
+) -> list[Unit]:
+    """Test all units with a p-value together, and take the name from those that are not above it.
+
+    Args:
+        units: Of the whole atlas.
+        level: False-discovery rate; ``None`` sets q-values and leaves all names.
+        method: See :func:`q_values`.
+
+    Returns:
+        The units in their order, with ``q_value`` set where there is a p-value. One whose q-value
+        is above the level has no name and ``unnamed="not significant"``; its candidates, the best
+        first, are its runners-up.
+    """
+    tested = [place for place, unit in enumerate(units) if unit.p_value is not None]
+    rates = q_values(np.array([units[place].p_value for place in tested], float), method=method)
+    made = list(units)
+    for place, rate in zip(tested, rates.tolist(), strict=True):
+        unit = replace(made[place], q_value=rate)
+        if level is not None and rate > level and unit.name is not None:
+            unit = replace(
+                unit,
+                name=None,
+                score=None,
+                unnamed="not significant",
+                runner_up_names=(unit.name, *unit.runner_up_names),
+                runner_up_scores=(unit.score or 0.0, *unit.runner_up_scores),
+            )
+        made[place] = unit
+    return made

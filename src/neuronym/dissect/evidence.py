@@ -38,6 +38,7 @@ from neuronym.similarity import (
 __all__ = ["Comparison", "Evidence", "Rows", "evidence_of", "needs_activations", "rows_of"]
 
 Floats = npt.NDArray[np.float32]
+Progress = Callable[[int, "int | None", str], None]
 FROM_TOP = ("wpmi", "soft_wpmi")
 FROM_MOMENTS = ("cosine",)
 
@@ -96,7 +97,11 @@ class Evidence(Protocol):
         ...
 
     def p_values(
-        self, site: str, best: npt.NDArray[np.floating[Any]], options: NullOptions
+        self,
+        site: str,
+        best: npt.NDArray[np.floating[Any]],
+        options: NullOptions,
+        progress: Progress | None = None,
     ) -> npt.NDArray[np.float64]:
         """Return the p-value of the best score of each unit of a site: ``(units,)``."""
         ...
@@ -142,7 +147,9 @@ def rows_of(run: Run) -> Rows:
     )
 
 
-def evidence_of(run: Run, comparison: Comparison, labels: Mapping[int, Tensor]) -> Evidence:
+def evidence_of(
+    run: Run, comparison: Comparison, labels: Mapping[int, Tensor], *, permuted: bool = False
+) -> Evidence:
     """Return what a similarity reads.
 
     Args:
@@ -150,10 +157,11 @@ def evidence_of(run: Run, comparison: Comparison, labels: Mapping[int, Tensor]) 
         comparison: Words and similarity.
         labels: Concept index → ``(images,)`` bool over :func:`rows_of` the run, where the data
             set says which images have a concept; for AUROC alone.
+        permuted: Whether images will be permuted, which needs activations with any similarity.
     """
-    if comparison.similarity in FROM_MOMENTS:
+    if comparison.similarity in FROM_MOMENTS and not permuted:
         return _FromMoments(run, comparison)
-    if comparison.similarity in FROM_TOP:
+    if comparison.similarity in FROM_TOP and not permuted:
         return _FromTop(run, comparison)
     return _FromRows(rows_of(run), comparison, labels)
 
@@ -183,7 +191,11 @@ class _FromMoments:
         )
 
     def p_values(
-        self, site: str, best: npt.NDArray[np.floating[Any]], options: NullOptions
+        self,
+        site: str,
+        best: npt.NDArray[np.floating[Any]],
+        options: NullOptions,
+        progress: Progress | None = None,
     ) -> npt.NDArray[np.float64]:
         sketch = self._run.sketch(site)
         pictures = _centred(self._run, self._run.sample.arrays()["embeddings"], self._comparison)
@@ -228,7 +240,11 @@ class _FromTop:
         )
 
     def p_values(
-        self, site: str, best: npt.NDArray[np.floating[Any]], options: NullOptions
+        self,
+        site: str,
+        best: npt.NDArray[np.floating[Any]],
+        options: NullOptions,
+        progress: Progress | None = None,
     ) -> npt.NDArray[np.float64]:
         counted = self._run.sketch(site).counted(self._top_k)
         sample = self._run.sample.arrays()
@@ -288,16 +304,22 @@ class _FromRows:
         )
 
     def p_values(
-        self, site: str, best: npt.NDArray[np.floating[Any]], options: NullOptions
+        self,
+        site: str,
+        best: npt.NDArray[np.floating[Any]],
+        options: NullOptions,
+        progress: Progress | None = None,
     ) -> npt.NDArray[np.float64]:
         """Permute the images ``options.draws`` times, and name all units again each time."""
         array = self.activations(site)
         reached = np.zeros(array.shape[1], np.int64)
         generator = torch.Generator().manual_seed(options.seed)
-        for _ in range(options.draws):
+        for done in range(1, options.draws + 1):
             order = torch.randperm(len(array), generator=generator).to(array.device)
             null = self.rank_activations([array[order]], 1)[0].scores[:, 0].cpu().numpy()
             reached += null >= best
+            if progress is not None:
+                progress(done, options.draws, "permutations")
         return (1 + reached) / (1 + options.draws)
 
 

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from neuronym.concepts import ConceptSet
 from neuronym.devices import checked_device
+from neuronym.dissect.better import NamingContext, with_longer_names
 from neuronym.dissect.evidence import Comparison, Evidence, check_top, evidence_of, rows_of
-from neuronym.dissect.explanations import explained
 from neuronym.dissect.naming import centred, label_masks, name_units, resolved_keywords
 from neuronym.dissect.options import DissectOptions
 from neuronym.dissect.pictures import shown_images
@@ -25,7 +25,7 @@ from neuronym.errors import InputError
 from neuronym.files import cache_folder, caches_allowed, claim_folder
 from neuronym.probes import Pieces, ProbeSet
 from neuronym.record.runs import Run
-from neuronym.results import Atlas, SiteInfo
+from neuronym.results import Atlas, SiteInfo, Unit
 from neuronym.similarity import Similarity, checked_keywords
 from neuronym.vision_text import VisionTextModel
 
@@ -93,9 +93,10 @@ def name_run(
         )
     comparison = _comparison(run, concepts, words, similarity=similarity, options=options)
     with _timed(seconds, "name"):
-        evidence = _evidence(run, comparison)
+        evidence = _evidence(run, comparison, options)
         units, keys = name_units(run, evidence, concepts, options)
-        units = explained(units, run, comparison, _labels(run, concepts), options)
+        if options.linear or options.compose > 1:
+            units = _longer(units, run, comparison, options)
     with _timed(seconds, "thumbnails"):
         folder = None if claim is None else claim.clear()
         shown = shown_images(run, images, keys, folder, options)
@@ -152,10 +153,25 @@ def _comparison(
     )
 
 
-def _evidence(run: Run, comparison: Comparison) -> Evidence:
-    if comparison.similarity != "auroc":
-        return evidence_of(run, comparison, {})
-    return evidence_of(run, comparison, _labels(run, comparison.concepts))
+def _evidence(run: Run, comparison: Comparison, options: DissectOptions) -> Evidence:
+    judged = comparison.similarity == "auroc"
+    labels = _labels(run, comparison.concepts) if judged else {}
+    return evidence_of(run, comparison, labels, permuted=options.permutations > 0)
+
+
+def _longer(
+    units: list[Unit], run: Run, comparison: Comparison, options: DissectOptions
+) -> list[Unit]:
+    rows = rows_of(run)
+    labels = _labels(run, comparison.concepts)
+    context = NamingContext(
+        images=rows.embeddings,
+        concepts=comparison.words,
+        words=comparison.concepts.words,
+        keys=rows.keys,
+        labels={concept: mask.numpy() for concept, mask in labels.items()},
+    )
+    return with_longer_names(units, rows.activations, context, options)
 
 
 def _labels(run: Run, concepts: ConceptSet) -> Mapping[int, Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,9 @@ import torch
 from torch import Tensor
 
 from neuronym.concepts import ConceptSet
-from neuronym.dissect.calibrate import HAVE_NULLS, NullOptions, q_values
+from neuronym.dissect.calibrate import NullOptions, with_significance
 from neuronym.dissect.evidence import Evidence
 from neuronym.dissect.options import DissectOptions
-from neuronym.errors import InputError
 from neuronym.record.runs import Run
 from neuronym.results import Unit
 from neuronym.similarity import Ranking, Similarity, checked_keywords, keywords_of
@@ -57,16 +55,11 @@ def resolved_keywords(
         logit_scale: Of the vision-text model.
 
     Raises:
-        InputError: The similarity does not take a keyword, or takes no permutations.
+        InputError: The similarity does not take a keyword.
         UnknownNameError: The similarity is not known.
     """
     if not isinstance(similarity, str):
         return dict(options.similarity_keywords)
-    if options.permutations and similarity in HAVE_NULLS:
-        raise InputError(
-            f"similarity {similarity!r} has a null distribution of its own, with null_draws draws; "
-            "leave permutations out"
-        )
     keywords = checked_keywords(similarity, options.similarity_keywords)
     usual = keywords_of(similarity)
     if "scale" in usual:
@@ -140,7 +133,8 @@ def name_units(
             site = _SiteUnits(run, concepts, name, options.top_images)
             units += site.units(ranking, p)
             shown.append(site.shown)
-    return _significant(units, options), np.unique(np.concatenate(shown))
+    tested = with_significance(units, level=options.significance, method=options.fdr)
+    return tested, np.unique(np.concatenate(shown))
 
 
 def _groups(run: Run) -> Iterator[list[str]]:
@@ -167,28 +161,8 @@ def _p_values(
     if not draws:
         return None
     best = ranking.scores[:, 0].cpu().numpy()
-    return evidence.p_values(site, best, NullOptions(draws=draws, seed=options.seed))
-
-
-def _significant(units: list[Unit], options: DissectOptions) -> list[Unit]:
-    """Test all units together, and take the name from those that are not significant."""
-    tested = [place for place, unit in enumerate(units) if unit.p_value is not None]
-    if not tested:
-        return units
-    p = np.array([units[place].p_value for place in tested], np.float64)
-    for place, q in zip(tested, q_values(p, method=options.fdr).tolist(), strict=True):
-        unit = replace(units[place], q_value=q)
-        if options.significance is not None and q > options.significance:
-            unit = replace(
-                unit,
-                name=None,
-                score=None,
-                unnamed="not significant",
-                runner_up_names=(str(unit.name), *unit.runner_up_names),
-                runner_up_scores=(float(unit.score or 0.0), *unit.runner_up_scores),
-            )
-        units[place] = unit
-    return units
+    null = NullOptions(draws=draws, seed=options.seed)
+    return evidence.p_values(site, best, null, options.progress)
 
 
 class _SiteUnits:

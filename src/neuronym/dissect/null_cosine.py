@@ -14,9 +14,9 @@ __all__ = ["Profiles", "cosine_p_values", "profiles_of", "profiles_of_moments"]
 
 PLACED = 256
 """Activations per unit that are placed on images one by one, at most a quarter of the images."""
-TOLERANCE = 0.05
+TOLERANCE = 0.15
 """Largest distance of two profiles of length 1 that share draws."""
-MOST_GROUPS = 32
+MOST_GROUPS = 16
 """Most groups of units that get draws of their own."""
 _ROUNDING = 1e-12
 
@@ -123,10 +123,9 @@ def cosine_p_values(
     images, in place of those that are left). The best score of a draw is
     ``max_m v · t_m / (‖q‖ ‖P_m‖)``.
 
-    Units whose standardised profiles (placed activations and spread of the rest) lie within 0.05
-    of each other share the draws: by Cauchy and Schwarz no score can then differ by more than
-    0.05 of its range, and on average they differ by 0.05 of its spread. There are at most 32
-    groups, those farthest apart.
+    Units whose standardised profiles (placed activations and spread of the rest) lie within 0.15
+    of each other share the draws: for the same placement the numerators of two such units then
+    correlate at 0.99. There are at most 16 groups, those farthest apart.
 
     Args:
         best: ``(units,)`` best scores.

@@ -197,7 +197,7 @@ def _log_sums(
     kind: WpmiKind,
 ) -> npt.NDArray[np.float32]:
     """``log p(B | m)`` of the units, scaled up to all ranks: ``(units, concepts)``."""
-    from neuronym.similarity.kernels.likelihood import log_of_products, multiply
+    from neuronym.similarity.kernels.likelihood import multiply
 
     units, ranks = rows.shape
     weights = kind.weights(ranks)
@@ -210,8 +210,8 @@ def _log_sums(
     powers = np.zeros(products.shape, np.int32)
     entries = (starts, rows[used].astype(np.int32), each, floors)
     multiply(table, entries, products, powers, flush=_flush(weights))
-    log_of_products(products, powers)
-    return np.asarray(products * (ranks / counts).astype(np.float32)[:, None])
+    logs = np.log(products) + powers * np.float32(math.log(2))
+    return np.asarray(logs * (ranks / counts).astype(np.float32)[:, None])
 
 
 def _flush(weights: npt.NDArray[np.float32]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,14 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from neuronym.dissect.calibrate import FDR_METHODS
 from neuronym.errors import InputError, unknown
 from neuronym.record import PoolingChoice
 
 __all__ = ["DissectOptions"]
 
 MIN_THUMBNAIL = 32
-LONGEST_FORMULA = 3
+MOST_COMPOSED = 3
+FDR_METHODS = ("bh", "by")
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,18 @@ class DissectOptions:
             compared: a concept that fits every image a little then names no unit. CLIP-Dissect
             compares scores as they are (``False``). ``None`` centres for every similarity but
             rank-reorder, whose divisor is a power of the mean score.
-        significance: False-discovery rate at which a name is significant, above 0 and below 1; a
-            unit whose ``q_value`` is above it has no name. ``None`` tests nothing.
-        null_draws: Draws of the null distribution behind ``p_value`` where the similarity has one
-            of its own (:data:`neuronym.dissect.calibrate.HAVE_NULLS`), at least 1.
-        fdr: How units are tested together: ``"bh"`` or ``"by"``, see
-            :func:`neuronym.dissect.calibrate.q_values`.
-        permutations: Permutations of the images behind ``p_value`` for every other similarity; 0
-            computes none. Each costs as much as the naming.
-        linear: Most concepts of a linear explanation
-            (:func:`neuronym.dissect.linear.linear_explanations`); 0 finds none.
-        compose: Most concepts of a formula (:func:`neuronym.dissect.compose.formulas`), 1 to 3; 1
-            finds none.
+        permutations: Shuffles of the images behind ``p_value``, for any similarity. Each costs as
+            much as the naming, and activations of all images are read. With 0, cosine, WPMI and
+            SoftWPMI take draws of a null distribution that needs neither (``null_draws``), and
+            other similarities have no p-values.
+        significance: False-discovery rate over all units, above 0 and below 1. A unit whose
+            ``q_value`` is above it stays unnamed. ``None`` names every unit, and draws no null
+            distribution unless there are ``permutations``.
+        null_draws: Draws of the null distribution; the smallest p-value is 1 / (1 + draws).
+        fdr: ``"bh"`` (Benjamini and Hochberg) or ``"by"`` (Benjamini and Yekutieli, for units of
+            any dependence).
+        linear: Most concepts of a linear explanation; 0 makes none.
+        compose: Most concepts of a compositional name, up to 3; 1 makes none.
         top_images: Images per unit that the atlas lists and shows.
         runner_ups: Names per unit beside the best.
         thumbnail_pixels: Longest side of a thumbnail; smaller images are not enlarged.
@@ -67,10 +68,10 @@ class DissectOptions:
     channel_dims: Mapping[str, int] = dataclasses.field(default_factory=dict)
     similarity_keywords: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     centre: bool | None = None
+    permutations: int = 0
     significance: float | None = 0.05
     null_draws: int = 1000
     fdr: str = "bh"
-    permutations: int = 0
     linear: int = 0
     compose: int = 1
     top_images: int = 20
@@ -87,8 +88,8 @@ class DissectOptions:
 
     def __post_init__(self) -> None:
         least = {
-            "null_draws": 1,
             "permutations": 0,
+            "null_draws": 1,
             "linear": 0,
             "compose": 1,
             "top_images": 1,
@@ -102,12 +103,20 @@ class DissectOptions:
                 raise InputError(
                     f"{name} must be a whole number of at least {smallest}, not {value!r}"
                 )
-        if self.compose > LONGEST_FORMULA:
-            raise InputError(f"compose must be at most {LONGEST_FORMULA}, not {self.compose}")
-        if self.fdr not in FDR_METHODS:
-            raise unknown("method of false-discovery control", str(self.fdr), FDR_METHODS)
         level = self.significance
         if level is not None and (
             isinstance(level, bool) or not isinstance(level, (int, float)) or not 0 < level < 1
         ):
             raise InputError(f"significance must be above 0 and below 1, or None, not {level!r}")
+        for name in ("permutations", "null_draws"):
+            draws = getattr(self, name)
+            if level is not None and draws and (1 + draws) * level < 1:
+                raise InputError(
+                    f"with {name}={draws} no p-value is below {1 / (1 + draws):.3g}, so that no "
+                    f"name could be significant at {level}; give at least "
+                    f"{math.ceil(1 / level - 1e-9) - 1}"
+                )
+        if self.compose > MOST_COMPOSED:
+            raise InputError(f"compose must be at most {MOST_COMPOSED}, not {self.compose}")
+        if self.fdr not in FDR_METHODS:
+            raise unknown("method of false-discovery control", str(self.fdr), FDR_METHODS)

@@ -142,12 +142,13 @@ def _recording_options(
     """Keep as little as the similarity needs; where the sample holds all images, nothing more."""
     sample = RecordingOptions.sample
     whole = pieces.total is not None and pieces.total <= sample
+    reads = needs_activations(similarity) or options.permutations > 0
     top_k = options.similarity_keywords.get("top_k", 1)
     return RecordingOptions(
         pooling=options.pooling,
         channel_dims=options.channel_dims,
         top=max(TOP, options.top_images, top_k if isinstance(top_k, int) else 1),
-        keep="all" if needs_activations(similarity) and not whole else "none",
+        keep="all" if reads and not whole else "none",
         batch_size=options.batch_size,
         workers=options.workers,
         device=options.device,

@@ -96,6 +96,10 @@ def _lede(atlas: Atlas) -> str:
     named = sum(unit.name is not None for unit in atlas.units)
     places = f"{len(atlas.sites)} site{'s' if len(atlas.sites) != 1 else ''}"
     out = f"{named:,} of {total:,} units at {places} have a name."
+    chance = sum(unit.unnamed == "not significant" for unit in atlas.units)
+    if chance:
+        verb = "is" if chance == 1 else "are"
+        out += f" {chance:,} {verb} unnamed because the best name may be chance."
     sources = {"images": "images", "concepts": "concepts", "vision_text": "vision-text model"}
     known = [
         f"{label} {spec}"

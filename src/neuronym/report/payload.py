@@ -50,6 +50,10 @@ def atlas_payload(
         "name": [words.index(unit.name) for unit in units],
         "score": [_short(unit.score) for unit in units],
         "p": [_short(unit.p_value) for unit in units],
+        "q": [_short(unit.q_value) for unit in units],
+        "unnamed": [unit.unnamed for unit in units],
+        "linear": [_linear(unit) for unit in units],
+        "formula": [_formula(unit) for unit in units],
         "fire": [_short(unit.firing_rate) for unit in units],
         "win": [_short(unit.win_rate) for unit in units],
         "others": [[words.index(name) for name in unit.runner_up_names] for unit in units],
@@ -73,6 +77,31 @@ def atlas_payload(
     if truth:
         out["truth"] = _truth_columns(atlas, truth)
     return out
+
+
+def _linear(unit: Unit) -> dict[str, Any] | None:
+    fit = unit.linear
+    if fit is None:
+        return None
+    return {
+        "terms": [[word, _short(w)] for word, w in zip(fit.concepts, fit.weights, strict=True)],
+        "r": _short(fit.correlation),
+        "single": fit.single,
+        "singleR": _short(fit.single_correlation),
+    }
+
+
+def _formula(unit: Unit) -> dict[str, Any] | None:
+    formula = unit.formula
+    if formula is None:
+        return None
+    return {
+        "text": formula.text,
+        "auroc": _short(formula.auroc),
+        "share": _short(formula.share),
+        "single": formula.single,
+        "singleAuroc": _short(formula.single_auroc),
+    }
 
 
 class _Table:

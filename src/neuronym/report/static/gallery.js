@@ -12,6 +12,7 @@ const plain = { ...view };
 
 const SHOW = {
   named: (u) => units.name[u] >= 0,
+  chance: (u) => units.unnamed[u] === "not significant",
   silent: (u) => !isLive(u),
   right: (u) => data.truth?.right[u] === true,
   wrong: (u) => data.truth?.selective[u] === true && data.truth.right[u] === false,
@@ -222,6 +223,9 @@ function turn(by) {
 
 function startGallery() {
   for (const site of data.sites) form.site.append(h("option", { value: site.name }, site.name));
+  if (units.unnamed.includes("not significant")) {
+    form.show.append(h("option", { value: "chance" }, "Unnamed, not significant"));
+  }
   if (data.truth) {
     form.show.append(h("option", { value: "right" }, "Name is right"));
     if (data.truth.selective.some((value) => value !== null)) {

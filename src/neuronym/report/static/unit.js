@@ -9,6 +9,10 @@ function unitFacts(u) {
   const list = [];
   if (units.score[u] !== null) list.push(fact("Score", number(units.score[u])));
   if (units.p[u] !== null) list.push(fact("p-value", units.p[u] < 0.001 ? "<0.001" : number(units.p[u], 2)));
+  if (units.q[u] !== null) {
+    const shown = units.q[u] < 0.001 ? "<0.001" : number(units.q[u], 2);
+    list.push(fact("q-value", shown, h("small", null, " false-discovery rate")));
+  }
   if (units.fire[u] !== null) {
     list.push(fact("Fires on", percent(units.fire[u]), h("small", null, " of the images"), meter(units.fire[u])));
   }
@@ -53,8 +57,54 @@ function topImages(u) {
   );
 }
 
+// Why a unit has no name, as a sentence.
+function reason(u) {
+  const why = units.unnamed[u];
+  if (why === "constant") return h("p", { class: "note" }, "Unnamed: its activation is the same on every image.");
+  if (why === "never above zero") return h("p", { class: "note" }, "Unnamed: it is never above zero.");
+  if (why !== "not significant") return null;
+  const best = units.others[u].length ? word(units.others[u][0]) : null;
+  return h(
+    "p",
+    { class: "note" },
+    "Unnamed (not significant",
+    best !== null && ["; best candidate ", named(best)],
+    "): as good a name may be chance."
+  );
+}
+
+function longerNames(u) {
+  const linear = units.linear[u];
+  const formula = units.formula[u];
+  if (!linear && !formula) return null;
+  return h(
+    "section",
+    { class: "part", "aria-labelledby": "u-longer" },
+    h("h2", { id: "u-longer" }, "In more than one word"),
+    h("p", { class: "about" }, "Measured on images that were not used to find them."),
+    h(
+      "dl",
+      { class: "stats" },
+      formula &&
+        fact(
+          "Formula",
+          named(formula.text),
+          h("small", null, " AUROC " + number(formula.auroc) + "; "),
+          h("small", null, named(formula.single), " alone " + number(formula.singleAuroc))
+        ),
+      linear &&
+        fact(
+          "Weighted sum",
+          linear.terms.map(([name, weight], i) => [i > 0 && " + ", number(weight, 2) + SPACE, named(name)]),
+          h("small", null, " correlation " + number(linear.r) + "; "),
+          h("small", null, named(linear.single), " alone " + number(linear.singleR))
+        )
+    )
+  );
+}
+
 function nameBars(u) {
-  const rows = [[nameOf(u), units.score[u], true]];
+  const rows = nameOf(u) === null ? [] : [[nameOf(u), units.score[u], true]];
   units.others[u].forEach((w, i) => rows.push([word(w), units.otherScores[u][i] ?? null, false]));
   const values = rows.map((row) => row[1]).filter((value) => value !== null);
   // Scores may be negative: bars then start at the lowest score of the list.
@@ -63,7 +113,7 @@ function nameBars(u) {
   return h(
     "section",
     { class: "part", "aria-labelledby": "u-names" },
-    h("h2", { id: "u-names" }, "Name and runners-up"),
+    h("h2", { id: "u-names" }, nameOf(u) === null ? "Candidates" : "Name and runners-up"),
     base < 0 && h("p", { class: "about" }, "Scores are negative here; bars start at the lowest shown."),
     h(
       "table",
@@ -174,6 +224,7 @@ function drawUnit(key) {
       h("h1", { id: "title-unit", tabindex: "-1", class: nameOf(u) === null ? "unnamed" : null }, named(nameOf(u) ?? "no name")),
       h("p", { class: "lede" }, siteName(u) + ", unit " + units.unit[u] + ", " + block)
     ),
+    reason(u),
     unitFacts(u),
     h(
       "section",
@@ -182,7 +233,8 @@ function drawUnit(key) {
       units.top[u].length > 0 && h("p", { class: "about" }, "Its activation stands under each image."),
       topImages(u)
     ),
-    nameOf(u) !== null && nameBars(u),
+    (nameOf(u) !== null || units.others[u].length > 0) && nameBars(u),
+    longerNames(u),
     rivals(u)
   );
   return titleOf(u);
