@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from neuronym.concepts import ConceptSet
     from neuronym.dissect import DissectOptions
     from neuronym.probes import Pieces
+    from neuronym.record.runs import Run
     from neuronym.results import Atlas
 
 __all__ = ["dissect"]
@@ -193,12 +194,12 @@ def _from_run(
     from neuronym import vision_text
     from neuronym.dissect import name_run
     from neuronym.errors import InputError
-    from neuronym.record.runs import Run
+    from neuronym.record.runs import Run as Recorded
 
     for flag, value in (("--model", asked.model), ("--sites", asked.sites)):
         if value is not None:
             raise InputError(f"--run has its own model and sites; leave {flag} out")
-    run = Run(str(asked.run))
+    run = Recorded(str(asked.run))
     return name_run(
         run,
         names,
@@ -209,23 +210,30 @@ def _from_run(
         ),
         similarity=similarity,
         out=out,
-        images=_pictures(asked.images or run.info.facts["images"], given=asked.images is not None),
+        images=_pictures(run, asked.images),
         options=options,
     )
 
 
-def _pictures(spec: str, *, given: bool) -> Pieces | None:
+def _pictures(run: Run, given: str | None) -> Pieces | None:
     """Return the run's images for thumbnails; where they are not here, the atlas has none."""
     from neuronym import probes
     from neuronym.errors import NeuronymError
 
+    facts = run.info.facts
     try:
-        return probes.load_pieces(spec)
+        found = probes.load_pieces(
+            given or facts["images"], length=facts["segment"] or probes.PIECE_LENGTH
+        )
     except NeuronymError as error:
-        if given:
+        if given is not None:
             raise
         say(f"no thumbnails, because the images are not here: {error}")
         return None
+    if given is None and found.fingerprint != run.info.identity["images"]:
+        say(f"no thumbnails, because {facts['images']!r} has changed since it was recorded")
+        return None
+    return found
 
 
 def _numbers(pairs: Sequence[str]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from neuronym.dissect.provenance import provenance
 from neuronym.embed import EmbedOptions, embed_concepts
 from neuronym.errors import InputError
 from neuronym.files import cache_folder, caches_allowed, claim_folder
-from neuronym.probes import Pieces, ProbeSet
+from neuronym.probes import PIECE_LENGTH, Pieces, ProbeSet, pieces_of
 from neuronym.record.runs import Run
 from neuronym.results import Atlas, SiteInfo, Unit
 from neuronym.similarity import Similarity, checked_keywords
@@ -72,14 +72,15 @@ def name_run(
         The atlas; with ``out`` its manifest was written last.
 
     Raises:
-        InputError: The vision-text model is another one, a keyword is not taken, ``top_k`` is
-            more than the run keeps, or another value that is not allowed.
+        InputError: The vision-text model or the images are others, a keyword is not taken,
+            ``top_k`` is more than the run keeps, or another value that is not allowed.
         UnknownNameError: The similarity is not known.
         FolderInUseError: ``out`` holds something already.
     """
     options = options or DissectOptions()
     seconds = {} if seconds is None else seconds
     _check(run, vision_text, options)
+    pieces = None if images is None else _same_images(run, images)
     if isinstance(similarity, str):
         checked_keywords(similarity, options.similarity_keywords)
     claim = None
@@ -99,7 +100,7 @@ def name_run(
             units = _longer(units, run, comparison, options)
     with _timed(seconds, "thumbnails"):
         folder = None if claim is None else claim.clear()
-        shown = shown_images(run, images, keys, folder, options)
+        shown = shown_images(run, pieces, keys, folder, options)
     facts = provenance(run, comparison, evidence, options)
     facts["seconds"] = seconds
     spec = run.info.facts["model"]
@@ -125,6 +126,19 @@ def _check(run: Run, vision_text: VisionTextModel, options: DissectOptions) -> N
             f"top_images {options.top_images} is more than the {kept} that run "
             f"{str(run.folder)!r} keeps; record it with a larger top (--top)"
         )
+
+
+def _same_images(run: Run, images: ProbeSet | Pieces) -> Pieces:
+    pieces = images
+    if not isinstance(pieces, Pieces):
+        pieces = pieces_of(pieces, length=run.info.facts["segment"] or PIECE_LENGTH)
+    recorded = run.info.identity["images"]
+    if pieces.fingerprint != recorded:
+        raise InputError(
+            f"images {pieces.name!r} ({pieces.fingerprint}) are not those of run "
+            f"{str(run.folder)!r} ({run.info.facts['images']!r}, {recorded})"
+        )
+    return pieces
 
 
 def _comparison(

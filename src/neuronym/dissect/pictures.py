@@ -11,7 +11,7 @@ from PIL import Image
 
 from neuronym.dissect.options import DissectOptions
 from neuronym.files import fingerprint
-from neuronym.probes import KEYS_PER_PIECE, Batch, Pieces, ProbePieces, ProbeSet, batches
+from neuronym.probes import KEYS_PER_PIECE, Batch, Pieces, ProbePieces, batches
 from neuronym.record.runs import Run
 from neuronym.results import ProbeImage
 
@@ -23,7 +23,7 @@ _QUALITY = 88
 
 def shown_images(
     run: Run,
-    images: ProbeSet | Pieces | None,
+    images: Pieces | None,
     keys: npt.NDArray[np.int64],
     folder: Path | None,
     options: DissectOptions,
@@ -58,14 +58,12 @@ def shown_images(
 
 
 def _batches(
-    images: ProbeSet | Pieces, keys: npt.NDArray[np.int64], options: DissectOptions
+    images: Pieces, keys: npt.NDArray[np.int64], options: DissectOptions
 ) -> Iterator[Batch]:
     """Yield batches that hold the wanted images: at random, or the pieces that have any."""
     if isinstance(images, ProbePieces):
-        images = images.probes
-    if not isinstance(images, Pieces):
         with batches(
-            images, batch_size=options.batch_size, indices=keys, workers=options.workers
+            images.probes, batch_size=options.batch_size, indices=keys, workers=options.workers
         ) as stream:
             yield from stream
         return

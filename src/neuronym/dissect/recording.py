@@ -24,7 +24,7 @@ from neuronym.dissect.target import Target, on_device, sample_of, target_of
 from neuronym.embed import embed_batch
 from neuronym.errors import InputError
 from neuronym.models import LoadedModel
-from neuronym.probes import Batch, Pieces, ProbeSet, pieces_of, reduced_side
+from neuronym.probes import Batch, Pieces, ProbePieces, ProbeSet, pieces_of, reduced_side
 from neuronym.record import Capture, PoolingChoice, Sites, find_sites, pooling_for
 from neuronym.record.runs import (
     KEEPS,
@@ -203,6 +203,7 @@ def prepared(
             at_least=_at_least(target, vision_text, options),
         )
         facts = _facts(target, pieces, vision_text, found, sites)
+        facts["segment"] = pieces.piece_length if isinstance(pieces, ProbePieces) else None
         info = RunInfo(identity, facts, options.shard)
         yield Prepared(info, target, found, place, team, source, options)
 

@@ -7,6 +7,7 @@ from neuronym.probes.loading import load
 from neuronym.probes.memory import from_dataset, from_images, subset
 from neuronym.probes.pieces import (
     KEYS_PER_PIECE,
+    PIECE_LENGTH,
     Pieces,
     ProbePieces,
     check_complete,
@@ -16,6 +17,7 @@ from neuronym.probes.streams import load_pieces
 
 __all__ = [
     "KEYS_PER_PIECE",
+    "PIECE_LENGTH",
     "Batch",
     "Batches",
     "Pieces",

@@ -97,11 +97,12 @@ class ProbePieces:
 
     Attributes:
         probes: The probe set.
+        piece_length: Images of every piece but the last.
     """
 
     def __init__(self, probes: ProbeSet, length: int) -> None:
         """Use :func:`pieces_of`."""
-        self.probes, self._length = probes, length
+        self.probes, self.piece_length = probes, length
         self.name = probes.name
         self.label_names = probes.label_names
         self.total = len(probes)
@@ -110,12 +111,12 @@ class ProbePieces:
     @property
     def fingerprint(self) -> str:
         """Of the probe set's fingerprint and the length of a piece."""
-        return fingerprint("pieces", self.probes.fingerprint, self._length)
+        return fingerprint("pieces", self.probes.fingerprint, self.piece_length)
 
     def length(self, piece: int) -> int:
         """Return the number of images of a piece."""
         check_piece(self, piece)
-        return min(self._length, self.total - piece * self._length)
+        return min(self.piece_length, self.total - piece * self.piece_length)
 
     def open(
         self,
@@ -130,7 +131,7 @@ class ProbePieces:
         """Read one piece; see :meth:`Pieces.open`."""
         length = self.length(piece)
         check_skip(self, piece, skip)
-        first = piece * self._length
+        first = piece * self.piece_length
         return Batches(
             items_of(self.probes, range(first + skip, first + length), start=skip),
             Reading(batch_size, workers, at_least, prepare or {}),
