@@ -427,6 +427,7 @@ def test_recording_and_embeddings_are_reused_by_content(tmp_path) -> None:
     assert [u.name for u in again] == [u.name for u in first]
     changed = detectors(seed=5)
     other = run(loaded(changed, spec=str(folder)), probes, vision_text=vision_text)
+    assert vision_text.images == 240  # the same images, another model: embeddings are read
     assert [u.name for u in other][:-1] == [WORDS[a] for a in changed.order[:-1]]
 
 

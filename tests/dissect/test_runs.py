@@ -17,11 +17,13 @@ import numpy as np
 import pytest
 import torch
 
-from dissect.planted import PlantedVisionText, transform
+from dissect.planted import PlantedVisionText, concepts, probe_set, transform
 from dissect.record_planted import BATCH, BROKEN, SEGMENT, images, network, recorded
-from neuronym.dissect import RecordingOptions, record_run
+from neuronym.concepts import from_words
+from neuronym.dissect import DissectOptions, RecordingOptions, dissect, name_run, record_run
 from neuronym.errors import FolderInUseError, InputError, MissingError, UnreadableError
 from neuronym.record.runs import Run, Shard, merge_runs, parse_shard
+from neuronym.similarity import SIMILARITIES
 
 SCRIPT = Path(__file__).parent / "record_planted.py"
 COUNT = 150
@@ -338,3 +340,105 @@ def test_bad_options() -> None:
         RecordingOptions(top=0)
     with pytest.raises(InputError, match="keep must be one of none, winners, all, not 'some'"):
         RecordingOptions(keep="some")
+
+
+@pytest.mark.parametrize("similarity", list(SIMILARITIES))
+def test_a_run_answers_later_what_dissect_answers_at_once(whole, similarity, tmp_path) -> None:
+    options = DissectOptions(top_images=10, transform=transform, cache=False, seed=4)
+    at_once = dissect(
+        network(),
+        images(COUNT),
+        concepts(),
+        PlantedVisionText(),
+        sites="detect,act",
+        similarity=similarity,
+        options=options,
+    )
+    options = DissectOptions(top_images=10, cache=False, seed=4, similarity_keywords={"top_k": 10})
+    if similarity not in ("wpmi", "soft_wpmi"):
+        options = DissectOptions(top_images=10, cache=False, seed=4)
+        later = name_run(
+            whole, concepts(), PlantedVisionText(), similarity=similarity, options=options
+        )
+        assert [unit.name for unit in later] == [unit.name for unit in at_once]
+        assert [unit.score for unit in later] == pytest.approx([u.score for u in at_once])
+    else:
+        later = name_run(
+            whole, concepts(), PlantedVisionText(), similarity=similarity, options=options
+        )
+        planted = [unit for unit in at_once.of_site("detect")[:16]]
+        assert [unit.name for unit in later.of_site("detect")[:16]] == [u.name for u in planted]
+    assert [unit.top_images for unit in later] == [unit.top_images for unit in at_once]
+    assert [unit.firing_rate for unit in later] == [unit.firing_rate for unit in at_once]
+
+
+def test_other_words_need_no_model(whole, tmp_path) -> None:
+    model = PlantedVisionText()
+    few = from_words(["kettle", "ladder"], name="few")
+    atlas = name_run(
+        whole, few, model, similarity="cosine", options=DissectOptions(significance=None)
+    )
+    assert model.images == 0
+    assert {unit.name for unit in atlas} <= {"kettle", "ladder", None}
+    assert atlas.provenance["similarity"]["read_from"] == "moments of all images"
+    small = recorded(tmp_path / "small", COUNT)
+    sampled = name_run(small, concepts(), model, similarity="auroc")
+    assert sampled.provenance["similarity"]["read_from"] == "a sample of 50 of 146 images"
+    kept = name_run(whole, concepts(), model, similarity="auroc")
+    assert kept.provenance["similarity"]["read_from"] == "kept activations"
+
+
+def test_what_a_run_cannot_answer(whole, tmp_path) -> None:
+    with pytest.raises(InputError, match=r"holds embeddings of 'planted' .* not of 'planted'"):
+        name_run(whole, concepts(), PlantedVisionText("other"))
+    with pytest.raises(InputError, match="top_k 11 is more than the 10 top images"):
+        name_run(
+            whole,
+            concepts(),
+            PlantedVisionText(),
+            options=DissectOptions(similarity_keywords={"top_k": 11}, top_images=5),
+        )
+    with pytest.raises(InputError, match="top_images 20 is more than the 10"):
+        name_run(whole, concepts(), PlantedVisionText())
+    with pytest.raises(InputError, match="are not those of run"):
+        name_run(
+            whole,
+            concepts(),
+            PlantedVisionText(),
+            images=probe_set(COUNT),
+            options=DissectOptions(top_images=5),
+            out=tmp_path / "atlas",
+        )
+    assert not (tmp_path / "atlas").exists()
+
+
+def test_thumbnails_of_a_run(whole, tmp_path) -> None:
+    options = DissectOptions(top_images=5, significance=None)
+    atlas = name_run(
+        whole,
+        concepts(),
+        PlantedVisionText(),
+        images=images(COUNT),
+        options=options,
+        out=tmp_path / "atlas",
+    )
+    assert all((tmp_path / "atlas" / image.thumbnail).is_file() for image in atlas.images.values())
+    without = name_run(whole, concepts(), PlantedVisionText(), options=options)
+    assert {image.thumbnail for image in without.images.values()} == {None}
+
+
+def test_activations_that_are_not_finite(tmp_path) -> None:
+    module = network()
+    with torch.no_grad():
+        module.detect.weight[3] = float("nan")
+    with pytest.raises(InputError, match=r"site 'detect'.*NaN or infinite"):
+        record_run(
+            module,
+            images(COUNT),
+            PlantedVisionText(),
+            sites="detect",
+            out=tmp_path / "run",
+            options=RecordingOptions(transform=transform, segment=SEGMENT, batch_size=BATCH),
+        )
+    with pytest.raises(UnreadableError, match="not a finished run"):
+        Run(tmp_path / "run")

@@ -21,6 +21,7 @@ from neuronym.concepts import ConceptSet
 from neuronym.dissect.calibrate import NullOptions
 from neuronym.dissect.null_cosine import PLACED, cosine_p_values, profiles_of_moments
 from neuronym.dissect.null_wpmi import TopSets, WpmiKind, wpmi_p_values
+from neuronym.dissect.progress import Progress
 from neuronym.errors import InputError
 from neuronym.record.runs import Run
 from neuronym.similarity import (
@@ -38,7 +39,6 @@ from neuronym.similarity import (
 __all__ = ["Comparison", "Evidence", "Rows", "evidence_of", "needs_activations", "rows_of"]
 
 Floats = npt.NDArray[np.float32]
-Progress = Callable[[int, "int | None", str], None]
 FROM_TOP = ("wpmi", "soft_wpmi")
 FROM_MOMENTS = ("cosine",)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from neuronym.dissect.evidence import Comparison, Evidence, check_top, evidence_
 from neuronym.dissect.naming import centred, label_masks, name_units, resolved_keywords
 from neuronym.dissect.options import DissectOptions
 from neuronym.dissect.pictures import shown_images
+from neuronym.dissect.progress import noted, timed
 from neuronym.dissect.provenance import provenance
 from neuronym.embed import EmbedOptions, embed_concepts
 from neuronym.errors import InputError
@@ -86,19 +85,21 @@ def name_run(
     claim = None
     if out is not None:
         claim = claim_folder(out, kind=KIND, overwrite=options.overwrite)
-    with _timed(seconds, "embed_concepts"):
+    with timed(seconds, "embed_concepts"):
         words = embed_concepts(
             vision_text,
             concepts,
-            options=EmbedOptions(folder=_kept_words(options), progress=options.progress),
+            options=EmbedOptions(
+                folder=_kept_words(options), progress=noted(options.progress, "concepts")
+            ),
         )
     comparison = _comparison(run, concepts, words, similarity=similarity, options=options)
-    with _timed(seconds, "name"):
+    with timed(seconds, "name"):
         evidence = _evidence(run, comparison, options)
         units, keys = name_units(run, evidence, concepts, options)
         if options.linear or options.compose > 1:
             units = _longer(units, run, comparison, options)
-    with _timed(seconds, "thumbnails"):
+    with timed(seconds, "thumbnails"):
         folder = None if claim is None else claim.clear()
         shown = shown_images(run, pieces, keys, folder, options)
     facts = provenance(run, comparison, evidence, options)
@@ -221,10 +222,3 @@ def _kept_words(options: DissectOptions) -> Path | None:
             return None
         raise InputError(f"cannot write into cache {str(cache)!r}: {error.strerror}") from error
     return None if cache is True and not os.access(folder, os.W_OK) else folder
-
-
-@contextlib.contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[stage] = round(time.perf_counter() - start, 3)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from neuronym.dissect.evidence import needs_activations
 from neuronym.dissect.from_run import name_run
 from neuronym.dissect.kept_runs import KeptRuns
 from neuronym.dissect.options import DissectOptions
+from neuronym.dissect.progress import noted, timed
 from neuronym.dissect.recording import Prepared, RecordingOptions, prepared
 from neuronym.dissect.target import on_device, sample_of, target_of
 from neuronym.errors import InputError
@@ -86,7 +86,7 @@ def dissect(
     kept = KeptRuns(options.cache)
     seconds: dict[str, float] = {}
     with contextlib.ExitStack() as stack:
-        with _timed(seconds, "find_sites"):
+        with timed(seconds, "find_sites"):
             ready = stack.enter_context(
                 prepared(
                     model,
@@ -132,7 +132,7 @@ def _recorded(
         made = ready.team.led(lambda: tempfile.mkdtemp(prefix="neuronym-run-"))
         stack.callback(shutil.rmtree, made, ignore_errors=True)
         place = Path(made) / "run"
-    with _timed(seconds, "record_and_embed"):
+    with timed(seconds, "record_and_embed"):
         return ready.record(place)
 
 
@@ -153,7 +153,7 @@ def _recording_options(
         workers=options.workers,
         device=options.device,
         transform=options.transform,
-        progress=_noted(options, "recording"),
+        progress=noted(options.progress, "recording"),
     )
 
 
@@ -209,23 +209,8 @@ def record_sites(
                 pooling={info.name: info.pooling for info in sites},
                 batch_size=options.batch_size,
                 workers=options.workers,
-                progress=_noted(options, "recording"),
+                progress=noted(options.progress, "recording"),
             ),
             masks=masks,
         )
     return {info.name: recording.activations(info.name) for info in sites}
-
-
-@contextlib.contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[stage] = round(time.perf_counter() - start, 3)
-
-
-def _noted(options: DissectOptions, stage: str) -> Callable[[int, int | None, str], None] | None:
-    """Return the progress function of one stage, which notes the stage's name."""
-    report = options.progress
-    if report is None:
-        return None
-    return lambda done, total, note: report(done, total, note or stage)
