@@ -72,7 +72,7 @@ def test_ranks_as_the_matrices_do(centred, data, monkeypatch) -> None:
     monkeypatch.setattr("neuronym.similarity.moments.block_length", lambda *_, **__: 4)
     activations, images, texts = data
     texts = texts[[0, 1, 4, 5, 6, 7, 8]]
-    sites = [activations[:, :3], activations[:, 3:]]
+    sites = [activations[:, :2], activations[:, 3:]]  # a constant leaves rounding to rank
     moments = [sums(each, images)[0] for each in sites]
     found = rank_from_moments(moments, sums(sites[0], images)[1], texts, keep=3, centred=centred)
     scores = DotProducts(images.double(), texts.double())
