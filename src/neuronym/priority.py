@@ -36,4 +36,4 @@ def priority(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
     mixed = keys.reshape(-1).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return (mixed ^ (mixed >> np.uint64(31))).reshape(keys.shape)
+    return np.asarray(mixed ^ (mixed >> np.uint64(31)), dtype=np.uint64).reshape(keys.shape)
