@@ -154,9 +154,9 @@ def cosine_p_values(
     sample.draw(draws, generator)
     directions = _directions(concepts, second)
     levels = profiles.sums[usable] / length
-    shift: npt.NDArray[np.float32] | None = directions @ mean.astype(np.float32)
-    if np.abs(shift).max() * np.abs(levels).max() < 1e-6:  # centred but for rounding
-        shift = None
+    means = directions @ mean.astype(np.float32)
+    matter = np.abs(means).max() * np.abs(levels).max() >= 1e-6  # else centred but for rounding
+    shift = means if matter else None
     scores = np.asarray(best, np.float64)[usable] * profiles.norm[usable] / length
     for number, leader in enumerate(leaders):
         members = np.flatnonzero(group == number)
