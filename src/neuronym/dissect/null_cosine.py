@@ -14,10 +14,9 @@ __all__ = ["Profiles", "cosine_p_values", "profiles_of", "profiles_of_moments"]
 
 PLACED = 256
 """Activations per unit that are placed on images one by one, at most a quarter of the images."""
-TOLERANCE = 0.15
-"""Largest distance of two profiles of length 1 that share draws."""
-MOST_GROUPS = 16
-"""Most groups of units that get draws of their own."""
+BIN = 0.08
+"""Units share draws where the logarithms of their tail weights lie in one bin of this width."""
+_LIGHT = 0.02  # tail weights below this one are alike
 _ROUNDING = 1e-12
 
 
@@ -123,9 +122,9 @@ def cosine_p_values(
     images, in place of those that are left). The best score of a draw is
     ``max_m v · t_m / (‖q‖ ‖P_m‖)``.
 
-    Units whose standardised profiles (placed activations and spread of the rest) lie within 0.15
-    of each other share the draws: for the same placement the numerators of two such units then
-    correlate at 0.99. There are at most 16 groups, those farthest apart.
+    Units of the same tail weight within 8 %, and skewed the same way, share the draws of the one
+    among them with the heaviest tail. There are at most 50 such groups a side, and few in a layer
+    of alike units.
 
     Args:
         best: ``(units,)`` best scores.
@@ -159,9 +158,9 @@ def cosine_p_values(
     sample.draw(draws, generator)
     directions = _directions(concepts, second * (profiles.images / len(images)))
     levels = profiles.sums[usable] / length
-    shifts = directions @ mean.astype(np.float32)
-    level = np.abs(shifts).max() * np.abs(levels).max()
-    shift = shifts if level >= 1e-6 else None  # else centred but for rounding
+    means = directions @ mean.astype(np.float32)
+    matter = np.abs(means).max() * np.abs(levels).max() >= 1e-6  # else centred but for rounding
+    shift = means if matter else None
     scores = np.asarray(best, np.float64)[usable] * profiles.norm[usable] / length
     for number, leader in enumerate(leaders):
         members = np.flatnonzero(group == number)
@@ -195,20 +194,25 @@ def _standardised(profiles: Profiles, usable: npt.NDArray[np.int64]) -> npt.NDAr
 
 
 def _groups(
-    points: npt.NDArray[np.float64],
+    standard: npt.NDArray[np.float64],
 ) -> tuple[list[int], npt.NDArray[np.int64]]:
-    """Choose leaders farthest apart until each point is near one; each point goes to its nearest.
+    """Group profiles of the same tail weight; the leader of a group has the heaviest tail in it.
 
-    The first is the point nearest to the mean (Gonzalez 1985, farthest-first traversal).
+    The weight is ``κ = √Σ u⁴`` over the placed, standardised deviations u: 1 where one image
+    carries all, ``1 / √n`` where n equal ones do. Profiles are also told apart by which way they
+    are skewed: ``Σ u³`` above κ / 2, below −κ / 2, or between.
     """
-    leaders = [int(np.linalg.norm(points - points.mean(0), axis=1).argmin())]
-    distance = np.linalg.norm(points - points[leaders[0]], axis=1)
-    group = np.zeros(len(points), np.int64)
-    while len(leaders) < MOST_GROUPS and distance.max() > TOLERANCE:
-        leaders.append(int(distance.argmax()))
-        new = np.linalg.norm(points - points[leaders[-1]], axis=1)
-        group[new < distance] = len(leaders) - 1
-        distance = np.minimum(distance, new)
+    placed = standard[:, :-1]
+    weight = np.sqrt((placed**4).sum(1))
+    skew = (placed**3).sum(1)
+    side = np.sign(skew) * (np.abs(skew) > weight / 2)
+    bins = np.floor(np.log(_LIGHT + weight) / BIN)
+    _, group = np.unique(np.stack([side, bins], 1), axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    leaders = []
+    for number in range(group.max() + 1):
+        members = np.flatnonzero(group == number)
+        leaders.append(int(members[weight[members].argmax()]))
     return leaders, group
 
 
