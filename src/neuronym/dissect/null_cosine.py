@@ -232,7 +232,7 @@ class _Sample:
     def _mixture(self, covariance: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
         """Return a matrix A with AᵀA the covariance, so that ``g A`` is a draw of it."""
         number, dim = self._images.shape
-        if number <= dim:
+        if number <= 4 * dim:  # cheaper than the decomposition
             return np.asarray((self._images - self._mean) / np.float32(np.sqrt(number - 1)))
         values, vectors = np.linalg.eigh(covariance)
         return np.asarray((vectors * np.sqrt(np.maximum(values, 0))).T, np.float32)
