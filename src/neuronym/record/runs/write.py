@@ -19,7 +19,7 @@ from torch import Tensor
 
 from neuronym.errors import FolderInUseError, InputError
 from neuronym.files import MANIFEST, claim_folder, held_kind, write_manifest
-from neuronym.probes import Batch, Batches, Pieces
+from neuronym.probes import Batch, Batches, Pieces, check_complete
 from neuronym.record.capture import Capture
 from neuronym.record.runs.journal import Entry, Journal
 from neuronym.record.runs.layout import (
@@ -121,6 +121,7 @@ def write_run(folder: Path, info: RunInfo, source: Source, options: WriteOptions
     Raises:
         InputError: An activation or embedding is not finite, or a site does not give what it gave
             for the sample.
+        UnreadableError: The source is damaged, or gave fewer images than it said it has.
         FolderInUseError: Another process writes into the folder.
         OSError: The disk is full; what was recorded stays.
     """
@@ -129,9 +130,12 @@ def write_run(folder: Path, info: RunInfo, source: Source, options: WriteOptions
         _sweep(folder)
         writer = _Writer(folder, info, source, options, aside)
         pieces = info.shard.pieces(source.pieces.count)
+        ends = []
         for piece in pieces:
             with guarded(f"piece {piece} of {source.pieces.name!r}"):
-                writer.piece(piece)
+                ends.append(writer.piece(piece))
+        if info.shard.count == 1:
+            check_complete(source.pieces, ends)
         with guarded("merging the segments"):
             finish(folder, info, pieces)
 
@@ -177,15 +181,16 @@ class _Writer:
         known = [length for length in lengths if length is not None]
         self._total = sum(known) if len(known) == len(lengths) else None
 
-    def piece(self, piece: int) -> None:
-        """Record one piece, unless it is there and whole."""
+    def piece(self, piece: int) -> int:
+        """Record one piece, unless it is there and whole; return how many images it has."""
         name = segment_name(piece)
         data, sketches = self._folder / DATA / name, self._folder / SEGMENTS / name
         identity = segment_identity(self._info, piece)
         found = open_whole(data, identity)
         if found is not None and (self._merged or open_whole(sketches, identity) is not None):
-            self._say(found.facts["images"] + len(found.facts["skipped"]), "found")
-            return
+            images = found.facts["images"] + len(found.facts["skipped"])
+            self._say(images, "found")
+            return int(images)
         journal = Journal(self._folder / SEGMENTS / f"{name}.journal")
         segment = Segment(self._info, piece)
         for entry in journal.replay():
@@ -197,6 +202,7 @@ class _Writer:
             shutil.rmtree(place, ignore_errors=True)
             write(place)
         journal.remove()
+        return segment.images + len(segment.skipped)
 
     def _open(self, piece: int, skip: int) -> Batches:
         return self._source.pieces.open(
