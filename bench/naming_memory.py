@@ -3,8 +3,8 @@
     python bench/naming_memory.py [--images N N N] [--units K] [--concepts M] [--dim D] [--json]
 
 Each case runs in a process of its own, so that its peak is true; torch and numba are included.
-Activations are made batch by batch from a seed, embeddings lie on disk, and what is kept is the
-moments and each unit's top images. Units are named by the cosine from moments and by SoftWPMI from
+Activations are made batch by batch from a seed, embeddings lie on disk, and what is kept is a run's
+sketches: moments, each unit's top images, histograms. Units are named by the cosine from moments and by SoftWPMI from
 the top images. The matrices that a peer holds are images × concepts and images × units.
 """
 
@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from neuronym.record.sketches import ImageMoments, SiteShape, SiteSketch
 from neuronym.similarity import (
     ImageSums,
     TopImages,
@@ -53,44 +54,11 @@ class OnDisk:
         return found
 
 
-class Kept:
-    """What a pass over the images keeps: moments, and the top images of each unit."""
-
-    def __init__(self, units: int, dim: int) -> None:
-        self.products = torch.zeros(units, dim, dtype=torch.float64)
-        self.sums, self.squares = torch.zeros(2, units, dtype=torch.float64)
-        self.total = torch.zeros(dim, dtype=torch.float64)
-        self.gram = torch.zeros(dim, dim, dtype=torch.float64)
-        self.values = torch.full((units, TOP), float("-inf"))
-        self.keys = torch.zeros(units, TOP, dtype=torch.int64)
-        self.count = 0
-
-    def add(self, activations: torch.Tensor, embeddings: torch.Tensor, first: int) -> None:
-        wide = embeddings.double()
-        self.products += activations.double().T @ wide
-        self.sums += activations.sum(0, dtype=torch.float64)
-        self.squares += activations.double().square().sum(0)
-        self.total += wide.sum(0)
-        self.gram += wide.T @ wide
-        self.count += len(wide)
-        better = (activations.amax(0) > self.values[:, -1]).nonzero()[:, 0]
-        for some in better.split(1000):
-            keys = torch.arange(first, first + len(activations)).expand(len(some), -1)
-            values = torch.cat([self.values[some], activations.T[some]], 1)
-            keys = torch.cat([self.keys[some], keys], 1)
-            self.values[some], places = values.topk(TOP, 1)
-            self.keys[some] = keys.gather(1, places)
-
-    def tops(self) -> TopImages:
-        """Return them; continuous activations do not tie, but for zeros, which do not count."""
-        return TopImages(self.keys.numpy(), (self.values > 0).sum(1).numpy())
-
-
-def synthesise(path: Path, images: int, units: int, dim: int) -> Kept:
-    """Write the embeddings; activations are noisy rectified directions of the embedding space."""
+def synthesise(path: Path, images: int, units: int, dim: int) -> tuple[SiteSketch, ImageMoments]:
+    """Write the embeddings and return the sketches; activations are noisy rectified directions of the embedding space."""
     generator = torch.Generator().manual_seed(SEED)
     directions = torch.randn(dim, units, generator=generator) / dim**0.5
-    kept = Kept(units, dim)
+    site, whole = SiteSketch(SiteShape("site", units, dim, top=TOP)), ImageMoments(dim)
     with path.open("wb") as file:
         for first in range(0, images, BATCH):
             count = min(BATCH, images - first)
@@ -98,8 +66,10 @@ def synthesise(path: Path, images: int, units: int, dim: int) -> Kept:
             embeddings /= embeddings.norm(dim=1, keepdim=True)
             file.write(embeddings.numpy().tobytes())
             activations = (embeddings @ directions).mul_(dim**0.5).sub_(0.5).relu_()
-            kept.add(activations, embeddings, first)
-    return kept
+            keys = np.arange(first, first + count)
+            site.add(activations.numpy(), embeddings.numpy(), keys)
+            whole.add(embeddings.numpy(), keys)
+    return site, whole
 
 
 def case(images: int, units: int, concepts: int, dim: int) -> dict[str, object]:
@@ -110,17 +80,18 @@ def case(images: int, units: int, concepts: int, dim: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "embeddings"
         began = time.perf_counter()
-        kept = synthesise(path, images, units, dim)
+        site, pictures = synthesise(path, images, units, dim)
         seconds["pass over the images"] = time.perf_counter() - began
         before = peak_gib()
         began = time.perf_counter()
-        moments = UnitSums(kept.products.numpy(), kept.sums.numpy(), kept.squares.numpy())
-        whole = ImageSums(kept.count, kept.total.numpy(), kept.gram.numpy())
+        moments = UnitSums(site.products, site.sums, site.squares)
+        whole = ImageSums(pictures.images, pictures.sums, pictures.products)
         rank_from_moments([moments], whole, texts, keep=5, centred=True)
         seconds["cosine"] = time.perf_counter() - began
         began = time.perf_counter()
-        mean = (kept.total / kept.count).numpy()
-        tops = kept.tops()
+        mean = pictures.sums / pictures.images
+        counted = site.counted(TOP)
+        tops = TopImages(counted.keys, counted.counts)
         rank_from_top("soft_wpmi", [tops], OnDisk(path, dim), texts, keep=5, mean=mean)
         seconds["soft_wpmi"] = time.perf_counter() - began
     return {

@@ -13,6 +13,7 @@ import pytest
 from neuronym.errors import FolderInUseError, InputError, MissingError
 from neuronym.files import output_folder, read_manifest
 from neuronym.report import ExplainedImage, ReportOptions, sentence, write_report
+from neuronym.report.overview import _command
 from neuronym.results import Atlas
 from report.helpers import STATIC, data_of, page, small, unit, visible
 from report.synthetic import SUMMARY, make_explanation, make_truth
@@ -300,3 +301,19 @@ class TestBadInput:
         row = {"site": "head", "unit": 0, "best_attribute": "red", "auroc": 0.95, "right": True}
         text = page(small(), tmp_path / "out", summary={"truth": [row], **SUMMARY})
         assert data_of(text)["truth"]["attribute"] == ["red", None, None, None]
+
+
+def test_the_command_names_the_choices_that_are_not_usual() -> None:
+    specs = {key: {"spec": key} for key in ("model", "images", "concepts", "vision_text")}
+    usual = {"level": 0.05, "fdr": "bh", "null_draws": 1000}
+    facts = {**specs, "sites": "act", "similarity": {"name": "cosine"}, "seed": 0}
+    plain = _command({**facts, "significance": usual, "linear": 0, "compose": 1})
+    assert plain is not None
+    assert plain.endswith("--similarity cosine --out DIR")
+    changed = {"level": None, "fdr": "by", "null_draws": 400}
+    other = _command({**facts, "significance": changed, "linear": 5, "compose": 3, "seed": 7})
+    assert other is not None
+    assert other.endswith(
+        "--similarity cosine --significance 0 --null-draws 400 --fdr by --linear 5 --compose 3 "
+        "--seed 7 --out DIR"
+    )

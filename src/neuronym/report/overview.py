@@ -153,8 +153,35 @@ def _command(provenance: Mapping[str, Any]) -> str | None:
     options = {name: _spec(provenance, name) for name in names}
     if None in options.values():
         return None
-    words = [f"--{key.replace('_', '-')} {shlex.quote(str(v))}" for key, v in options.items()]
+    words = [
+        f"--{key.replace('_', '-')} {shlex.quote(str(v))}"
+        for key, v in {**options, **_choices(provenance)}.items()
+    ]
     return " ".join(["neuronym dissect", *words, "--out DIR"])
+
+
+def _choices(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of significance and longer names that are not the usual ones."""
+    tested = provenance.get("significance")
+    found: dict[str, Any] = {}
+    if isinstance(tested, Mapping):
+        found = {
+            "significance": 0 if tested.get("level") is None else tested["level"],
+            "null_draws": tested.get("null_draws"),
+            "fdr": tested.get("fdr"),
+        }
+    for key in ("permutations", "linear", "compose", "seed"):
+        found[key] = provenance.get(key)
+    usual = {
+        "significance": 0.05,
+        "null_draws": 1000,
+        "fdr": "bh",
+        "permutations": 0,
+        "linear": 0,
+        "compose": 1,
+        "seed": 0,
+    }
+    return {key: value for key, value in found.items() if value is not None and value != usual[key]}
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
