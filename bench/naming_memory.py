@@ -4,8 +4,8 @@
 
 Each case runs in a process of its own, so that its peak is true; torch and numba are included.
 Activations are made batch by batch from a seed, embeddings lie on disk, and what is kept is a run's
-sketches: moments, each unit's top images, histograms. Units are named by the cosine from moments and by SoftWPMI from
-the top images. The matrices that a peer holds are images × concepts and images × units.
+sketches: moments, each unit's top images, histograms. Units are named by the cosine from moments
+and by SoftWPMI from the top images. The matrices that a peer holds are images × concepts and images × units.
 """
 
 from __future__ import annotations
@@ -55,7 +55,10 @@ class OnDisk:
 
 
 def synthesise(path: Path, images: int, units: int, dim: int) -> tuple[SiteSketch, ImageMoments]:
-    """Write the embeddings and return the sketches; activations are noisy rectified directions of the embedding space."""
+    """Write the embeddings and return the sketches.
+
+    Activations are noisy rectified directions of the embedding space.
+    """
     generator = torch.Generator().manual_seed(SEED)
     directions = torch.randn(dim, units, generator=generator) / dim**0.5
     site, whole = SiteSketch(SiteShape("site", units, dim, top=TOP)), ImageMoments(dim)
