@@ -5,7 +5,8 @@
 Each case runs in a process of its own, so that its peak is true; torch and numba are included.
 Activations are made batch by batch from a seed, embeddings lie on disk, and what is kept is a run's
 sketches: moments, each unit's top images, histograms. Units are named by the cosine from moments
-and by SoftWPMI from the top images. The matrices that a peer holds are images × concepts and images × units.
+and by SoftWPMI from the top images. The matrices that a peer holds are images × concepts and
+images × units.
 """
 
 from __future__ import annotations
