@@ -277,10 +277,12 @@ def test_bad_input(scenes) -> None:
     for draws in (0, 2.5, True):
         with pytest.raises(InputError, match=f"draws must be a whole number .* not {draws}"):
             NullOptions(draws)
-    with pytest.raises(InputError, match="profiles are of 400 images, embeddings of 399"):
-        cosine_p_values(
-            np.zeros(2), profiles_of(q), vectors[1:], words, generator=np.random.default_rng(0)
-        )
+    few, more = vectors[:50], np.concatenate([vectors, vectors[:1]])
+    for images in (few, more):
+        with pytest.raises(InputError, match=f"placed activations do not fit {len(images)} embed"):
+            cosine_p_values(
+                np.zeros(2), profiles_of(q), images, words, generator=np.random.default_rng(0)
+            )
     with pytest.raises(InputError, match="at most 2 of 3 activations can be placed, not 3"):
         profiles_of_moments(3, np.ones(1), np.ones(1), np.ones((1, 3)))
     with pytest.raises(UnknownNameError, match="unknown kind of WPMI 'pmi'"):

@@ -108,7 +108,7 @@ def test_a_missing_field_is_named() -> None:
     [
         ({"input_size": (3, 224, 224), "resize": 256}, 256),
         ({"input_size": (3, 224, 224)}, 224),
-        ({"input_size": (1, 32, 48)}, 48),
+        ({"input_size": (1, 32, 48), "mean": (0.5,), "std": (0.5,)}, 48),
         ({"input_size": (3, 224, 160), "resize": 256, "fit": "squash"}, 224),
     ],
 )
