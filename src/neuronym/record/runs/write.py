@@ -156,10 +156,14 @@ def finish(folder: Path, info: RunInfo, pieces: Sequence[int]) -> None:
             merged = merged.merge(Sketches.read(store, info))
         if not merged.images.images:
             raise InputError("no image of this run could be read")
-        with create(folder / FINAL, info.identity) as writer:
-            merged.write(writer)
+        _write_final(folder, info, merged)
     write_manifest(folder, kind=KIND, schema=SCHEMA, pieces=len(pieces), shard=str(info.shard))
     shutil.rmtree(folder / SEGMENTS, ignore_errors=True)
+
+
+def _write_final(folder: Path, info: RunInfo, sketches: Sketches) -> None:
+    with create(folder / FINAL, info.identity) as writer:
+        sketches.write(writer)
 
 
 class _Writer:
@@ -177,7 +181,9 @@ class _Writer:
         if not self._merged:
             shutil.rmtree(folder / FINAL, ignore_errors=True)
         self._done = 0
-        lengths = [source.pieces.length(p) for p in info.shard.pieces(source.pieces.count)]
+        pieces = info.shard.pieces(source.pieces.count)
+        self._alone = len(pieces) == 1  # its sketches are those of the run
+        lengths = [source.pieces.length(p) for p in pieces]
         known = [length for length in lengths if length is not None]
         self._total = sum(known) if len(known) == len(lengths) else None
 
@@ -198,9 +204,13 @@ class _Writer:
         self._say(segment.end, "")
         with self._open(piece, segment.end) as stream:
             self._gather(stream, segment, journal)
-        for place, write in ((data, segment.write_data), (sketches, segment.write_sketches)):
-            shutil.rmtree(place, ignore_errors=True)
-            write(place)
+        shutil.rmtree(data, ignore_errors=True)
+        segment.write_data(data)
+        if self._alone and segment.images:
+            _write_final(self._folder, self._info, segment.sketches)
+        else:
+            shutil.rmtree(sketches, ignore_errors=True)
+            segment.write_sketches(sketches)
         journal.remove()
         return segment.images + len(segment.skipped)
 
