@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 
 import typer
 
-__all__ = ["Stages", "progress", "say"]
+__all__ = ["Stages", "leads", "progress", "say"]
 
 ProgressFunction = Callable[[int, int | None, str], None]
 
@@ -19,13 +20,18 @@ def say(text: str) -> None:
     typer.echo(text, err=True)
 
 
+def leads() -> bool:
+    """Whether this process speaks for all that a launcher began."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @contextlib.contextmanager
 def progress(title: str, *, quiet: bool = False) -> Iterator[ProgressFunction]:
     """Yield a function ``(done, total or None, note)`` that draws a bar with rate and time left.
 
     Without a terminal it writes a line at most every 15 seconds.
     """
-    if quiet:
+    if quiet or not leads():
         yield _nothing
         return
     if not sys.stderr.isatty():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from neuronym.cli._console import progress, say
+from neuronym.cli._console import leads, progress, say
 from neuronym.cli._options import (
     BatchSize,
     ChannelDim,
@@ -147,8 +147,9 @@ def dissect(
         )
         name = _from_model if run is None else _from_run
         atlas = name(asked, names, similarity=similarity, out=out, options=options)
-    _show(atlas)
-    typer.echo(str(out))
+    if leads():
+        _show(atlas)
+        typer.echo(str(out))
 
 
 class _Asked(NamedTuple):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neuronym.cli._console import progress, say
+from neuronym.cli._console import leads, progress, say
 from neuronym.cli._options import (
     BatchSize,
     ChannelDim,
@@ -100,8 +100,9 @@ def record(
                 progress=update,
             ),
         )
-    _show(run)
-    typer.echo(str(out))
+    if leads():
+        _show(run)
+        typer.echo(str(out))
 
 
 def merge(
