@@ -431,6 +431,21 @@ def test_recording_and_embeddings_are_reused_by_content(tmp_path) -> None:
     assert [u.name for u in other][:-1] == [WORDS[a] for a in changed.order[:-1]]
 
 
+def test_a_cache_that_another_process_writes_is_no_obstacle(tmp_path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    folder, cache = tmp_path / "model", tmp_path / "own"
+    folder.mkdir()
+    options = DissectOptions(cache=cache)
+    first = run(loaded(spec=str(folder)), options=options)
+    [kept] = (cache / "runs").iterdir()
+    (kept / "manifest.json").unlink()  # as if it were being recorded
+    with (kept / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        again = run(loaded(spec=str(folder)), options=options)
+    assert [unit.name for unit in again] == [unit.name for unit in first]
+    assert not (kept / "manifest.json").exists()
+
+
 def test_code_without_a_fingerprint_is_recorded_anew() -> None:
     probes = probe_set()
     read = []

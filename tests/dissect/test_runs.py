@@ -334,6 +334,8 @@ def test_two_writers_are_one_too_many(tmp_path) -> None:
     recorded(tmp_path / "run", COUNT)
     with (tmp_path / "run" / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        assert len(recorded(tmp_path / "run", COUNT)) == COUNT - len(BROKEN)  # it is only read
+        (tmp_path / "run" / "manifest.json").unlink()
         with pytest.raises(FolderInUseError, match="another process records into"):
             recorded(tmp_path / "run", COUNT)
 

@@ -21,7 +21,7 @@ from neuronym.dissect.options import DissectOptions
 from neuronym.dissect.progress import noted, timed
 from neuronym.dissect.recording import Prepared, RecordingOptions, prepared
 from neuronym.dissect.target import on_device, sample_of, target_of
-from neuronym.errors import InputError
+from neuronym.errors import FolderInUseError, InputError
 from neuronym.files import claim_folder
 from neuronym.models import LoadedModel
 from neuronym.probes import Pieces, ProbeSet, pieces_of
@@ -128,12 +128,16 @@ def _recorded(
 ) -> Run:
     """Record into the cache, or into a folder that is deleted when the stack closes."""
     place = kept.place(ready.info) if ready.target.reusable else None
-    if place is None:
+    with timed(seconds, "record_and_embed"):
+        if place is not None:
+            try:
+                return ready.record(place)
+            except FolderInUseError:  # another process records the same just now
+                if ready.team.size > 1:
+                    raise
         made = ready.team.led(lambda: tempfile.mkdtemp(prefix="neuronym-run-"))
         stack.callback(shutil.rmtree, made, ignore_errors=True)
-        place = Path(made) / "run"
-    with timed(seconds, "record_and_embed"):
-        return ready.record(place)
+        return ready.record(Path(made) / "run")
 
 
 def _recording_options(

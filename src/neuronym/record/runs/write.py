@@ -125,6 +125,8 @@ def write_run(folder: Path, info: RunInfo, source: Source, options: WriteOptions
         FolderInUseError: Another process writes into the folder.
         OSError: The disk is full; what was recorded stays.
     """
+    if _is_whole(folder, info, source, options):
+        return
     with _locked(folder), source.capture, ThreadPoolExecutor(1) as aside:
         (folder / MANIFEST).unlink(missing_ok=True)
         _sweep(folder)
@@ -138,6 +140,22 @@ def write_run(folder: Path, info: RunInfo, source: Source, options: WriteOptions
             check_complete(source.pieces, ends)
         with guarded("merging the segments"):
             finish(folder, info, pieces)
+
+
+def _is_whole(folder: Path, info: RunInfo, source: Source, options: WriteOptions) -> bool:
+    """Whether a run is finished and every file has its checksum; such a run is only read."""
+    if not (folder / MANIFEST).is_file() or open_whole(folder / FINAL, info.identity) is None:
+        return False
+    images = 0
+    for piece in info.shard.pieces(source.pieces.count):
+        place = folder / DATA / segment_name(piece)
+        store = open_whole(place, segment_identity(info, piece))
+        if store is None:
+            return False
+        images += store.facts["images"] + len(store.facts["skipped"])
+    if options.progress is not None:
+        options.progress(images, images, "found")
+    return True
 
 
 def finish(folder: Path, info: RunInfo, pieces: Sequence[int]) -> None:
