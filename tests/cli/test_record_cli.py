@@ -96,6 +96,7 @@ def test_images_that_are_gone_leave_an_atlas_without_thumbnails(tmp_path, capsys
         (("record", "--model", MODEL, "--images", "scenes:9", "--sites", "block*"), "no module"),
         (("record", "--model", MODEL, "--images", "stream:zip:x"), "unknown stream 'stream:zip'"),
         (("dissect", "--run", "RUN", "--model", MODEL), "leave --model out"),
+        (("dissect", "--run", "RUN", "--pooling", "max"), "leave --pooling out"),
         (("dissect", "--images", "scenes:9"), "missing --model, --sites"),
         (("dissect", "--run", "nowhere"), "run 'nowhere' does not exist"),
         (("dissect", "--run", "RUN", "--top-k", "400"), "more than the 100 top images"),

@@ -277,12 +277,21 @@ def test_bad_input(scenes) -> None:
     for draws in (0, 2.5, True):
         with pytest.raises(InputError, match=f"draws must be a whole number .* not {draws}"):
             NullOptions(draws)
-    few, more = vectors[:50], np.concatenate([vectors, vectors[:1]])
-    for images in (few, more):
-        with pytest.raises(InputError, match=f"placed activations do not fit {len(images)} embed"):
+    for images in (vectors[1:], np.concatenate([vectors, vectors[:1]])):
+        with pytest.raises(InputError, match=f"of 400 images, embeddings of {len(images)}"):
             cosine_p_values(
                 np.zeros(2), profiles_of(q), images, words, generator=np.random.default_rng(0)
             )
+    moments = (np.zeros(4), np.eye(4), np.eye(4))
+    with pytest.raises(InputError, match="placed activations do not fit 50 embeddings"):
+        cosine_p_values(
+            np.zeros(2),
+            profiles_of(q),
+            vectors[:50],
+            words,
+            moments=moments,
+            generator=np.random.default_rng(0),
+        )
     with pytest.raises(InputError, match="at most 2 of 3 activations can be placed, not 3"):
         profiles_of_moments(3, np.ones(1), np.ones(1), np.ones((1, 3)))
     with pytest.raises(UnknownNameError, match="unknown kind of WPMI 'pmi'"):

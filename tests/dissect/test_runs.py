@@ -23,7 +23,11 @@ from dissect.planted import PlantedVisionText, concepts, probe_set, transform
 from dissect.record_planted import BATCH, BROKEN, SEGMENT, images, network, recorded
 from neuronym.concepts import from_words
 from neuronym.dissect import DissectOptions, RecordingOptions, dissect, name_run, record_run
+from neuronym.dissect.evidence import rows_of
+from neuronym.dissect.naming import label_masks
+from neuronym.dissect.null_cosine import cosine_p_values, profiles_of_moments
 from neuronym.errors import FolderInUseError, InputError, MissingError, UnreadableError
+from neuronym.lwta import convert
 from neuronym.record.runs import Run, Shard, merge_runs, parse_shard
 from neuronym.similarity import SIMILARITIES
 
@@ -464,7 +468,7 @@ def test_activations_that_are_not_finite(tmp_path) -> None:
     module = network()
     with torch.no_grad():
         module.detect.weight[3] = float("nan")
-    with pytest.raises(InputError, match=r"site 'detect'.*NaN or infinite"):
+    with pytest.raises(InputError, match=r"site 'detect' is NaN or infinite"):
         record_run(
             module,
             images(COUNT),
@@ -475,3 +479,114 @@ def test_activations_that_are_not_finite(tmp_path) -> None:
         )
     with pytest.raises(UnreadableError, match="not a finished run"):
         Run(tmp_path / "run")
+
+
+def test_a_bad_batch_is_not_kept(tmp_path) -> None:
+    broken = network()
+    with torch.no_grad():
+        broken.detect.weight[3, :] = float("inf")
+    options = RecordingOptions(
+        transform=transform, segment=SEGMENT, batch_size=BATCH, top=10, sample=50, workers=0
+    )
+    asked = {"sites": "detect,act", "out": tmp_path / "run", "options": options}
+    with pytest.raises(
+        InputError, match=r"NaN or infinite in .* numbers, first on image 'planted-"
+    ):
+        record_run(broken, images(COUNT), PlantedVisionText(), **asked)
+    assert batches_kept(tmp_path / "run") == 0
+
+
+def test_an_empty_shard_is_part_of_the_whole(whole, tmp_path) -> None:
+    places = [tmp_path / str(index) for index in range(1, 8)]
+    for index, place in enumerate(places, 1):  # 7 shards of 5 segments
+        recorded(place, COUNT, keep="all", shard=Shard(index, 7))
+    assert len(Run(places[0])) == 0
+    assert_same(merge_runs(places, tmp_path / "merged"), whole, exactly=False)
+    with pytest.raises(InputError, match="is shard 2/7 of its images; merge all shards"):
+        name_run(Run(places[1]), concepts(), PlantedVisionText())
+
+
+def test_a_merge_that_broke_off_is_repeated_and_shards_are_not_overwritten(
+    whole, shards, tmp_path
+) -> None:
+    copies = [shutil.copytree(place, tmp_path / place.name) for place in shards]
+    for out in (copies[0], tmp_path):
+        with pytest.raises(InputError, match="is or holds the shard"):
+            merge_runs(copies, out, overwrite=True)
+    merge_runs(copies, tmp_path / "out")
+    (tmp_path / "out" / "manifest.json").unlink()
+    assert_same(merge_runs(copies, tmp_path / "out"), whole, exactly=False)
+    with pytest.raises(FolderInUseError, match="already holds a run"):
+        merge_runs(copies, tmp_path / "out")
+
+
+def test_overwriting_waits_for_no_other_process(tmp_path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    recorded(tmp_path / "run", COUNT)
+    with (tmp_path / "run" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(FolderInUseError, match="another process records into"):
+            recorded(tmp_path / "run", COUNT, overwrite=True)
+    assert len(Run(tmp_path / "run")) == COUNT - len(BROKEN)
+
+
+def test_a_division_and_a_pooling_of_ones_own(tmp_path) -> None:
+    recorded(tmp_path / "run", COUNT)
+    (tmp_path / "run" / ".processes" / "1-of-3").mkdir(parents=True)
+    with pytest.raises(InputError, match="was begun by 3 processes and goes on with as many, not"):
+        recorded(tmp_path / "run", COUNT)
+    with pytest.raises(InputError, match="take a pooling by name"):
+        recorded(tmp_path / "own", COUNT, shard=Shard(1, 2), pooling=lambda a, won: a.amax(-1))
+
+
+def test_labels_judge_only_where_every_image_has_one() -> None:
+    words = from_words(["cat", "dog", "owl"], name="pets")
+    names = ["cat", "dog", "owl"]
+    assert sorted(label_masks(np.array([0, 0, 1, 1]), names, words)) == [0, 1]
+    assert label_masks(np.array([0, 0, 1, -1]), names, words) == {}
+    assert label_masks(np.array([1, 1]), names, words) == {}
+
+
+def test_kept_winners_of_several_positions_are_not_read(tmp_path) -> None:
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU())
+    module = convert(module, competitors=4, example=torch.rand(2, 3, 8, 8))[0]
+    run = record_run(
+        module,
+        probe_set(60),
+        PlantedVisionText(),
+        sites="1",
+        out=tmp_path / "run",
+        options=RecordingOptions(transform=transform, sample=20, keep="winners"),
+    )
+    assert rows_of(run).basis == "a sample of 20 of 60 images"
+
+
+def test_the_null_of_the_cosine_from_a_sample_is_that_of_all_images() -> None:
+    draw = np.random.default_rng(0)
+    vectors = (draw.standard_normal((20_000, 24)) + 1).astype(np.float32)
+    vectors -= vectors.mean(0)
+    words = draw.standard_normal((60, 24)).astype(np.float32)
+    q = 1 + np.abs(draw.standard_normal((20_000, 300))).astype(np.float32)
+    scores = vectors @ words.T
+    best = (q.T @ scores / np.linalg.norm(q, axis=0)[:, None] / np.linalg.norm(scores, axis=0)).max(
+        1
+    )
+    placed = -np.sort(-q.T, axis=1)[:, :100]
+    exact = q.astype(np.float64)
+    profiles = profiles_of_moments(20_000, exact.sum(0), (exact**2).sum(0), placed)
+    wide = vectors.astype(np.float64)
+    moments = (np.zeros(24), wide.T @ wide / 19_999, wide.T @ wide)
+    chosen = draw.choice(20_000, 500, replace=False)
+    p = cosine_p_values(
+        best,
+        profiles,
+        vectors[chosen],
+        words,
+        moments=moments,
+        draws=400,
+        generator=np.random.default_rng(1),
+    )
+    assert 0.4 < p.mean() < 0.6
+    assert (p <= 0.05).mean() < 0.1
+    with pytest.raises(InputError, match="a sample needs the moments of all images"):
+        cosine_p_values(best, profiles, vectors[chosen], words, generator=np.random.default_rng(1))

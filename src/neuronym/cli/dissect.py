@@ -197,9 +197,15 @@ def _from_run(
     from neuronym.errors import InputError
     from neuronym.record.runs import Run as Recorded
 
-    for flag, value in (("--model", asked.model), ("--sites", asked.sites)):
+    given = {
+        "--model": asked.model,
+        "--sites": asked.sites,
+        "--pooling": options.pooling,
+        "--channel-dim": options.channel_dims or None,
+    }
+    for flag, value in given.items():
         if value is not None:
-            raise InputError(f"--run has its own model and sites; leave {flag} out")
+            raise InputError(f"--run was recorded with its own; leave {flag} out")
     run = Recorded(str(asked.run))
     return name_run(
         run,

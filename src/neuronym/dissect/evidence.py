@@ -19,10 +19,16 @@ from torch import Tensor
 
 from neuronym.concepts import ConceptSet
 from neuronym.dissect.calibrate import NullOptions
-from neuronym.dissect.null_cosine import PLACED, cosine_p_values, profiles_of_moments
+from neuronym.dissect.null_cosine import (
+    PLACED,
+    ImageMoments,
+    cosine_p_values,
+    profiles_of_moments,
+)
 from neuronym.dissect.null_wpmi import TopSets, WpmiKind, wpmi_p_values
 from neuronym.dissect.progress import Progress
 from neuronym.errors import InputError
+from neuronym.record.pooling import token_of
 from neuronym.record.runs import Run
 from neuronym.similarity import (
     DotProducts,
@@ -40,6 +46,7 @@ __all__ = ["Comparison", "Evidence", "Rows", "evidence_of", "needs_activations",
 
 Floats = npt.NDArray[np.float32]
 FROM_TOP = ("wpmi", "soft_wpmi")
+_POPULATION = 10  # images per rank, at least, that random sets are drawn from
 FROM_MOMENTS = ("cosine",)
 
 
@@ -130,20 +137,29 @@ class Rows:
 def rows_of(run: Run) -> Rows:
     """Return the images of a run whose activations are known: as many as it has.
 
-    Where losers were not kept although they pass something (a site that is pooled over several
-    positions), the sample is better, if it has all images.
+    Kept winners are all there is where a block has one winner an image; where a site is pooled
+    over several positions losers pass something too, and the sample is read instead.
     """
-    sample = run.sample.arrays()
-    if run.keeps != "none" and len(sample["keys"]) < len(run):
+    sample = run.sample
+    if len(sample) < len(run) and (run.keeps == "all" or _winners_suffice(run)):
         kept = "kept activations" if run.keeps == "all" else "kept winners"
         return Rows(run.keys(), run.embeddings(), run.activations, kept)
-    order = sample["keys"].argsort()
+    order = sample.keys.argsort()
     whole = len(order) == len(run)
     return Rows(
-        sample["keys"][order],
-        sample["embeddings"][order],
-        lambda site, units: sample[f"activations/{site}"][order][:, units],
+        sample.keys[order],
+        sample.embeddings[order],
+        lambda site, units: sample.activations(site)[order][:, units],
         "all activations" if whole else f"a sample of {len(order)} of {len(run)} images",
+    )
+
+
+def _winners_suffice(run: Run) -> bool:
+    return run.keeps == "winners" and all(
+        run.info.competitors[site.name] is None
+        or site.positions == 1
+        or token_of(run.info.poolings[site.name]) is not None
+        for site in run.sites
     )
 
 
@@ -198,7 +214,7 @@ class _FromMoments:
         progress: Progress | None = None,
     ) -> npt.NDArray[np.float64]:
         sketch = self._run.sketch(site)
-        pictures = _centred(self._run, self._run.sample.arrays()["embeddings"], self._comparison)
+        pictures = _centred(self._run, self._run.sample.embeddings, self._comparison)
         placed = min(PLACED, sketch.shape.top, len(pictures) // 4)
         _, values = sketch.top()
         return cosine_p_values(
@@ -208,6 +224,7 @@ class _FromMoments:
             ),
             pictures,
             self._comparison.words,
+            moments=_image_moments(self._run, centred=self._comparison.centred),
             draws=options.draws,
             generator=np.random.default_rng(options.seed),
         )
@@ -247,23 +264,33 @@ class _FromTop:
         progress: Progress | None = None,
     ) -> npt.NDArray[np.float64]:
         counted = self._run.sketch(site).counted(self._top_k)
-        sample = self._run.sample.arrays()
+        drawn = self._drawn_from(options.seed)
         used = np.arange(self._top_k) < counted.counts[:, None]
-        needed = np.setdiff1d(counted.keys[used], sample["keys"])
-        keys = np.concatenate([sample["keys"], needed])
+        keys = np.concatenate([drawn, np.setdiff1d(counted.keys[used], drawn)])
         order = keys.argsort()
         wanted = np.where(used, counted.keys, keys[0])
-        rows = np.concatenate([sample["embeddings"], self._run.rows(needed)])
+        rows = np.empty((len(keys), self._run.dim), np.float32)
+        rows[order] = self._run.rows(keys[order])
         taken = {key: each for key, each in self._comparison.keywords.items() if key != "top_k"}
         return wpmi_p_values(
             TopSets(order[np.searchsorted(keys, wanted, sorter=order)], counted.counts),
             _centred(self._run, rows, self._comparison),
             self._comparison.words,
             kind=WpmiKind(str(self._comparison.similarity), **taken),
-            population=len(sample["keys"]),
+            population=len(drawn),
             draws=options.draws,
             generator=np.random.default_rng(options.seed),
         )
+
+    def _drawn_from(self, seed: int) -> npt.NDArray[np.int64]:
+        """Return the images that random sets are drawn from: the sample, or more where it is small.
+
+        Sets without replacement from few images are too much alike.
+        """
+        sample, least = self._run.sample.keys, min(len(self._run), _POPULATION * self._top_k)
+        if len(sample) >= least:
+            return sample
+        return np.random.default_rng(seed).choice(self._run.keys(), least, replace=False)
 
 
 class _FromRows:
@@ -321,6 +348,23 @@ class _FromRows:
             if progress is not None:
                 progress(done, options.draws, "permutations")
         return (1 + reached) / (1 + options.draws)
+
+
+def _image_moments(run: Run, *, centred: bool) -> ImageMoments:
+    """Return mean, covariance and sum of squares of all embeddings, centred or not."""
+    images = run.sketches.images
+    mean = _mean(run)
+    spread = images.products - images.images * np.outer(mean, mean)
+    covariance = spread / (images.images - 1)
+    return (
+        (np.zeros_like(mean), covariance, spread)
+        if centred
+        else (
+            mean,
+            covariance,
+            images.products,
+        )
+    )
 
 
 def _mean(run: Run) -> npt.NDArray[np.float64]:

@@ -119,6 +119,11 @@ def _check(run: Run, vision_text: VisionTextModel, options: DissectOptions) -> N
             f"({recorded}), not of {vision_text.name!r} ({vision_text.fingerprint}): name it with "
             "the model that embedded its images"
         )
+    if run.info.shard.count > 1:
+        raise InputError(
+            f"run {str(run.folder)!r} is shard {run.info.shard} of its images; merge all shards "
+            "first (neuronym merge)"
+        )
     if len(run) < 2:
         raise InputError(f"{run.info.facts['images']!r} has fewer than 2 readable images")
     kept = run.info.identity["top"]

@@ -10,13 +10,13 @@ from typing import Any
 
 from neuronym.errors import InputError, MissingError, UnreadableError
 from neuronym.files import cache_folder, caches_allowed, fingerprint
-from neuronym.record.runs import Run, RunInfo
+from neuronym.record.runs import Run, RunInfo, is_locked
 from neuronym.store import prune
 
 __all__ = ["KeptRuns"]
 
 CACHE_BYTES = 4 << 30
-_SAME_IMAGES = ("images", "pieces", "vision_text", "decoded_at_least")
+_SAME_IMAGES = ("images", "pieces", "vision_text", "decoded_at_least", "versions")
 
 
 class KeptRuns:
@@ -48,13 +48,16 @@ class KeptRuns:
             with contextlib.suppress(InputError, MissingError, UnreadableError):
                 info = RunInfo.read(place)
                 if all(info.identity.get(key) == identity[key] for key in _SAME_IMAGES):
-                    return Run(place)
+                    run = Run(place)
+                    os.utime(place / "run.json")
+                    return run
         return None
 
     def prune(self) -> None:
         """Delete the runs that were used longest ago where all together are too large."""
         if self._folder is not None:
-            prune(self._folder, limit_bytes=CACHE_BYTES, index="run.json")
+            busy = [place for place in self._folder.iterdir() if is_locked(place)]
+            prune(self._folder, limit_bytes=CACHE_BYTES, keep=busy, index="run.json")
 
 
 def _folder(cache: bool | str | Path) -> Path | None:

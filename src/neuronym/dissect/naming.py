@@ -85,7 +85,8 @@ def label_masks(
     """Return the images that the data set says have a concept, where it is one of its classes.
 
     A concept is a class where it equals the class name, or its first part before a comma,
-    without regard to case.
+    without regard to case. Where an image has no label, no concept is judged by labels; nor is
+    one that no image or every image has.
 
     Args:
         labels: ``(images,)`` classes, -1 where an image has none.
@@ -95,7 +96,7 @@ def label_masks(
     Returns:
         Concept index → ``(images,)`` bool.
     """
-    if labels is None or names is None:
+    if labels is None or names is None or (labels < 0).any():
         return {}
     classes: dict[str, list[int]] = {}
     for number, name in enumerate(names):
@@ -105,7 +106,9 @@ def label_masks(
     for concept, word in enumerate(concepts.words):
         numbers = classes.get(word.casefold())
         if numbers is not None:
-            masks[concept] = torch.from_numpy(np.isin(labels, numbers))
+            present = np.isin(labels, numbers)
+            if present.any() and not present.all():
+                masks[concept] = torch.from_numpy(present)
     return masks
 
 

@@ -19,6 +19,9 @@ BIN = 0.08
 _LIGHT = 0.02  # tail weights below this one are alike
 _ROUNDING = 1e-12
 
+ImageMoments = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]
+"""Mean ``(dim,)``, unbiased covariance and sum of squares ``(dim, dim)`` of embeddings."""
+
 
 @dataclass(frozen=True, eq=False)
 class Profiles:
@@ -108,6 +111,7 @@ def cosine_p_values(
     images: npt.NDArray[np.float32],
     concepts: npt.NDArray[np.float32],
     *,
+    moments: ImageMoments | None = None,
     draws: int = 1000,
     generator: np.random.Generator,
 ) -> npt.NDArray[np.float64]:
@@ -130,8 +134,11 @@ def cosine_p_values(
         best: ``(units,)`` best scores.
         profiles: Of the units.
         images: ``(images, dim)`` embeddings, centred or not as the scores were; of all N images
-            or of a random sample of them, which then stands for all.
+            or of a random sample of them, on which activations are then placed.
         concepts: ``(concepts, dim)``.
+        moments: Of all N images, centred or not as the scores were; ``None`` where ``images`` are
+            all. With a sample they are needed: its own mean is off by about 1 / √(its size), and
+            that error would grow with √N.
         draws: R; the smallest p-value is 1 / (1 + R).
         generator: Draws images and Gaussians.
 
@@ -141,6 +148,11 @@ def cosine_p_values(
     Raises:
         InputError: There are more embeddings than images, or too few to place activations on.
     """
+    if moments is None and len(images) != profiles.images:
+        raise InputError(
+            f"profiles are of {profiles.images} images, embeddings of {len(images)}: a sample "
+            "needs the moments of all images"
+        )
     if not profiles.placed.shape[1] < len(images) <= profiles.images:
         raise InputError(
             f"profiles of {profiles.images} images with {profiles.placed.shape[1]} placed "
@@ -150,13 +162,14 @@ def cosine_p_values(
     usable = np.flatnonzero(profiles.deviation > 0)
     if not len(usable):
         return p
-    mean, covariance, second = _moments(images)
+    mean, covariance, second = _moments(images) if moments is None else moments
     length = profiles.deviation[usable]
     standard = _standardised(profiles, usable)
     leaders, group = _groups(standard)
-    sample = _Sample(images, mean, covariance, standard.shape[1] - 1)
+    centre = images.mean(0, dtype=np.float64)  # of what is drawn from, so that no draw leans
+    sample = _Sample(images, centre, covariance, standard.shape[1] - 1)
     sample.draw(draws, generator)
-    directions = _directions(concepts, second * (profiles.images / len(images)))
+    directions = _directions(concepts, second)
     levels = profiles.sums[usable] / length
     means = directions @ mean.astype(np.float32)
     matter = np.abs(means).max() * np.abs(levels).max() >= 1e-6  # else centred but for rounding

@@ -22,7 +22,7 @@ from neuronym._version import __version__
 from neuronym.dissect.competition import mask_reader
 from neuronym.dissect.target import Target, on_device, sample_of, target_of
 from neuronym.embed import embed_batch
-from neuronym.errors import InputError
+from neuronym.errors import InputError, UnreadableError
 from neuronym.models import LoadedModel
 from neuronym.probes import Batch, Pieces, ProbePieces, ProbeSet, pieces_of, reduced_side
 from neuronym.record import Capture, PoolingChoice, Sites, find_sites, pooling_for
@@ -159,6 +159,14 @@ class Prepared:
     def record(self, out: str | Path) -> Run:
         """Record into a folder what it still lacks, and open the run."""
         options = self.options
+        if self.info.identity.get("pooling_function") and (
+            self.team.size > 1 or self.info.shard.count > 1
+        ):
+            raise InputError(
+                "a pooling function of one's own has no content to compare, so that shards and "
+                "processes cannot know that they used the same; take a pooling by name"
+            )
+        self.team.led(lambda: _check_division(Path(out), self))
         if self.team.size == 1:
             place = begin(out, self.info, overwrite=options.overwrite)
             write_run(place, self.info, self.source, _writing(options))
@@ -213,7 +221,27 @@ def _embedder(
 ) -> Callable[[Batch], npt.NDArray[np.float32]]:
     if earlier is None:
         return lambda batch: embed_batch(vision_text, batch)
-    return lambda batch: earlier.rows(batch.indices)
+
+    def embed(batch: Batch) -> npt.NDArray[np.float32]:
+        try:
+            return earlier.rows(batch.indices)
+        except (InputError, UnreadableError):  # damaged, or an image that it could not read
+            return embed_batch(vision_text, batch)
+
+    return embed
+
+
+def _check_division(out: Path, ready: Prepared) -> None:
+    """Refuse to go on with another number of processes than the run was begun with."""
+    parts = [path.name for path in (out / _PARTS).glob("*-of-*")]
+    if not parts or ready.options.overwrite:
+        return
+    begun = int(parts[0].rpartition("-")[2]) // ready.info.shard.count
+    if begun != ready.team.size:
+        raise InputError(
+            f"run {str(out)!r} was begun by {begun} processes and goes on with as many, not with "
+            f"{ready.team.size}; or pass --overwrite"
+        )
 
 
 def _write_together(

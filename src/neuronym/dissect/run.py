@@ -113,8 +113,7 @@ def dissect(
             options=options,
             seconds=seconds,
         )
-        if out is not None:
-            ready.team.led(lambda: None)
+        ready.team.led(lambda: None)  # nobody reads a temporary run any more
     kept.prune()
     return atlas
 
@@ -136,7 +135,8 @@ def _recorded(
                 if ready.team.size > 1:
                     raise
         made = ready.team.led(lambda: tempfile.mkdtemp(prefix="neuronym-run-"))
-        stack.callback(shutil.rmtree, made, ignore_errors=True)
+        if ready.team.leads:
+            stack.callback(shutil.rmtree, made, ignore_errors=True)
         return ready.record(Path(made) / "run")
 
 

@@ -4,7 +4,7 @@ from neuronym.record.runs.layout import KEEPS, RunInfo, Shard, parse_shard
 from neuronym.record.runs.merge import merge_runs
 from neuronym.record.runs.run import Run
 from neuronym.record.runs.segment import Sketches
-from neuronym.record.runs.write import Source, WriteOptions, begin, write_run
+from neuronym.record.runs.write import Source, WriteOptions, begin, is_locked, write_run
 
 __all__ = [
     "KEEPS",
@@ -15,6 +15,7 @@ __all__ = [
     "Source",
     "WriteOptions",
     "begin",
+    "is_locked",
     "merge_runs",
     "parse_shard",
     "write_run",

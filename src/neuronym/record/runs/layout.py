@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from neuronym.errors import InputError, MissingError, UnreadableError, unknown
+from neuronym.errors import InputError, UnreadableError, unknown
 from neuronym.files import existing, held_kind, read_record, write_json
 from neuronym.record.sites import Site
 from neuronym.store import differences
@@ -183,15 +183,8 @@ def segment_name(piece: int) -> str:
 
 
 def data_pieces(folder: Path) -> list[int]:
-    """Return the numbers of the pieces whose data a run holds, in order.
-
-    Raises:
-        MissingError: The run has no data.
-    """
-    place = folder / DATA
-    if not place.is_dir():
-        raise MissingError(f"run {str(folder)!r} has no folder {DATA!r}")
-    return sorted(int(path.name) for path in place.iterdir() if path.name.isdigit())
+    """Return the numbers of the pieces whose data a run holds, in order; a shard may have none."""
+    return sorted(int(path.name) for path in (folder / DATA).glob("*") if path.name.isdigit())
 
 
 @contextlib.contextmanager

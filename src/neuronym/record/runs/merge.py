@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from neuronym.errors import InputError
-from neuronym.files import claim_folder, read_manifest, write_manifest
+from neuronym.errors import InputError, MissingError, UnreadableError
+from neuronym.files import MANIFEST, claim_folder, read_manifest, write_manifest
 from neuronym.record.runs.layout import (
     DATA,
     FINAL,
@@ -68,8 +69,14 @@ def merge_runs(
     for folder, _ in ordered:
         read_manifest(folder, kind=KIND, schema=SCHEMA)
     place = Path(out)
+    for folder, _ in ordered:
+        if into is None and place.resolve() in (folder.resolve(), *folder.resolve().parents):
+            raise InputError(
+                f"output {str(out)!r} is or holds the shard {str(folder)!r}; give another"
+            )
     if into is None:
-        place = claim_folder(out, kind=KIND, overwrite=overwrite).clear()
+        broken_off = _is_begun(place, info)
+        place = claim_folder(out, kind=KIND, overwrite=overwrite or broken_off).clear()
         info.write(place)
     with guarded("merging"):
         shutil.rmtree(place / DATA, ignore_errors=True)
@@ -79,10 +86,19 @@ def merge_runs(
             store = open_store(folder / FINAL, each.identity)
             merged = merged.merge(Sketches.read(store, each))
             pieces += _link_data(folder, place)
+        if whole.count == 1 and not merged.images.images:
+            raise InputError("no image of these shards could be read")
         with create(place / FINAL, info.identity) as writer:
             merged.write(writer)
         write_manifest(place, kind=KIND, schema=SCHEMA, pieces=pieces, shard=str(info.shard))
     return Run(place)
+
+
+def _is_begun(place: Path, info: RunInfo) -> bool:
+    """Whether an earlier merge of the same shards into the folder broke off."""
+    with contextlib.suppress(MissingError, UnreadableError):
+        return not (place / MANIFEST).exists() and RunInfo.read(place).identity == info.identity
+    return False
 
 
 def _complete(given: Sequence[tuple[Path, RunInfo]], whole: Shard) -> list[tuple[Path, RunInfo]]:

@@ -68,6 +68,7 @@ class Run:
         self._filled = [store for store in self._stores if store.facts["images"]]
         self._first: list[int] = [store.facts["first"] for store in self._filled]
         self._checked: set[Path] = set()
+        self._last: tuple[Path, npt.NDArray[np.int64], npt.NDArray[np.float32]] | None = None
 
     def __len__(self) -> int:
         return sum(store.facts["images"] for store in self._filled)
@@ -122,8 +123,10 @@ class Run:
         keys = np.asarray(keys, np.int64)
         result = np.empty((len(keys), self.info.dim), np.float32)
         for store, wanted in self._by_store(keys):
-            places = self._places(store, keys[wanted])
-            result[wanted] = store.read(EMBEDDINGS)[places]
+            if self._last is None or self._last[0] != store.folder:
+                self._last = store.folder, store.read(KEYS), store.read(EMBEDDINGS)
+            _, held, vectors = self._last
+            result[wanted] = vectors[self._places(held, keys[wanted])]
         return result
 
     def ids(self, keys: npt.NDArray[np.int64]) -> list[str]:
@@ -132,7 +135,8 @@ class Run:
         result = [""] * len(keys)
         for store, wanted in self._by_store(keys):
             ids = read_ids(store)
-            for place, at in zip(self._places(store, keys[wanted]), wanted, strict=True):
+            places = self._places(store.read(KEYS), keys[wanted])
+            for place, at in zip(places, wanted, strict=True):
                 result[at] = ids[place]
         return result
 
@@ -144,7 +148,7 @@ class Run:
         for store, wanted in self._by_store(keys):
             if LABELS in store.names:
                 found = True
-                result[wanted] = store.read(LABELS)[self._places(store, keys[wanted])]
+                result[wanted] = store.read(LABELS)[self._places(store.read(KEYS), keys[wanted])]
         return result if found else None
 
     def keys(self) -> npt.NDArray[np.int64]:
@@ -219,8 +223,10 @@ class Run:
         for segment in np.unique(number):
             yield self._whole(self._filled[segment]), np.flatnonzero(number == segment)
 
-    def _places(self, store: Store, keys: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
-        held = store.read(KEYS)
+    def _places(
+        self, held: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.intp]:
+        """Return where some keys are among the keys of a segment."""
         places = np.minimum(np.searchsorted(held, keys), len(held) - 1)
         if not np.array_equal(held[places], keys):
             lost = int(keys[held[places] != keys][0])

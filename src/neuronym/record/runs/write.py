@@ -37,9 +37,10 @@ from neuronym.record.runs.layout import (
 from neuronym.record.runs.segment import Segment, Sketches, open_whole, segment_identity
 from neuronym.store import create
 
-__all__ = ["Source", "WriteOptions", "begin", "finish", "write_run"]
+__all__ = ["Source", "WriteOptions", "begin", "finish", "is_locked", "write_run"]
 
 TARGET = "target"
+LOCK = ".lock"
 EmbedImages = Callable[[Batch], npt.NDArray[np.float32]]
 
 
@@ -101,7 +102,10 @@ def begin(folder: str | Path, info: RunInfo, *, overwrite: bool = False) -> Path
                 f"{where} is shard {found.shard}, not {info.shard}; give each shard its own folder"
             )
         return folder
-    claim_folder(folder, kind=KIND, overwrite=overwrite).clear()
+    claim = claim_folder(folder, kind=KIND, overwrite=overwrite)
+    held = (folder / LOCK).exists()
+    with _locked(folder) if held else contextlib.nullcontext():
+        claim.clear()
     info.write(folder)
     return folder
 
@@ -172,7 +176,7 @@ def finish(folder: Path, info: RunInfo, pieces: Sequence[int]) -> None:
             if store is None:
                 raise InputError(f"segment {str(place)!r} is not whole; repeat the command")
             merged = merged.merge(Sketches.read(store, info))
-        if not merged.images.images:
+        if info.shard.count == 1 and not merged.images.images:
             raise InputError("no image of this run could be read")
         _write_final(folder, info, merged)
     write_manifest(folder, kind=KIND, schema=SCHEMA, pieces=len(pieces), shard=str(info.shard))
@@ -257,6 +261,7 @@ class _Writer:
                 skipped=tuple(skipped),
                 end=batch.end,
             )
+            _check_finite(entry)
             if pending is not None:
                 pending.result()
             journal.append(entry)
@@ -271,6 +276,31 @@ class _Writer:
         self._done += images
         if self._options.progress is not None and images:
             self._options.progress(self._done, self._total, note)
+
+
+def _check_finite(entry: Entry) -> None:
+    """Refuse bad numbers before they are in the journal, by the image's id."""
+    rows = {f"site {name!r}": captured.pooled for name, captured in entry.sites.items()}
+    for what, values in {**rows, "the embedding": entry.embeddings}.items():
+        finite = np.isfinite(values)
+        if not finite.all():
+            image = entry.ids[int((~finite.all(1)).argmax())]
+            bad = int((~finite.all(0)).sum())
+            raise InputError(
+                f"{what} is NaN or infinite in {bad} of {values.shape[1]} numbers, first on image "
+                f"{image!r}; check the weights and the preprocessing, or leave that image out"
+            )
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether another process records into a folder."""
+    if not (folder / LOCK).exists():
+        return False
+    try:
+        with _locked(folder):
+            return False
+    except FolderInUseError:
+        return True
 
 
 def _sweep(folder: Path) -> None:
@@ -290,7 +320,7 @@ def _locked(folder: Path) -> Iterator[None]:
     except ImportError:  # not on Windows, where two writers are not noticed
         yield
         return
-    handle: Any = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    handle: Any = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -112,6 +112,23 @@ class Sample:
         if self._held == self.size:
             self._limit = self._priorities[self._held - 1]
 
+    @property
+    def keys(self) -> npt.NDArray[np.int64]:
+        """``(images,)`` int64, lowest priority number first."""
+        self._compact()
+        return np.array(self._keys[: self._held])
+
+    @property
+    def embeddings(self) -> npt.NDArray[np.float32]:
+        """``(images, d)`` float32, in the order of the keys."""
+        self._compact()
+        return np.array(self._embeddings[: self._held])
+
+    def activations(self, site: str) -> npt.NDArray[np.float32]:
+        """``(images, units)`` float32 of a site, in the order of the keys; not to be written."""
+        self._compact()
+        return self._rows[site][: self._held]
+
     def arrays(self) -> dict[str, npt.NDArray]:
         """Return copies: ``keys``, ``embeddings`` and one ``activations/SITE`` per site.
 
