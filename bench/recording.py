@@ -119,7 +119,7 @@ class Colours:
 def size(asked: argparse.Namespace) -> dict[str, Any]:
     """Time recordings of more and more images."""
     torch.manual_seed(0)
-    model = models.load("neuronym.models.small:cifar_resnet")
+    model = models.load("neuronym.models.small:scene_net", num_classes=10, input_size=(3, 32, 32))
     images = probes.load(asked.images)
     few = first(images, BATCH)
     start = statistics.median(recording(model, Colours(), few, "*")[0] for _ in range(6))

@@ -27,7 +27,6 @@ from neuronym.similarity.likelihood import (
     ScoreSource,
     informations,
     plain_informations,
-    terms_at_once,
 )
 
 __all__ = ["TERMS", "USUAL_TOP_K", "Terms", "blocks_from_top", "soft_wpmi", "top_of", "wpmi"]
@@ -231,39 +230,12 @@ def _of_matrix(concept_scores: Tensor, indices: Tensor, counts: Tensor, terms: T
     used = torch.arange(indices.shape[1], device=indices.device) < counts[:, None]
     needed = indices[used].unique()
     rows = torch.searchsorted(needed, indices.where(used, indices.new_zeros(())))
-    if concept_scores.device.type == "cpu" and concept_scores.dtype == torch.float32:
-        return _of_tiles(concept_scores, needed, rows[used], counts, terms)
     source = _MatrixScores(concept_scores, needed, terms.scale)
     result = concept_scores.new_empty((len(indices), concept_scores.shape[1]))
     tops = [(rows.cpu().numpy(), counts.cpu().numpy())]
     for start, (found,) in blocks_from_top(source, tops, [terms], concept_scores):
         result[:, start : start + found.shape[1]] = found
     return result
-
-
-def _of_tiles(
-    concept_scores: Tensor, needed: Tensor, rows: Tensor, counts: Tensor, terms: Terms
-) -> Tensor:
-    from neuronym.similarity.kernels.tiles import TileEntries, tile_information
-
-    held, top_k = counts.numpy(), len(terms.weights)
-    used = np.arange(top_k) < held[:, None]
-    entries = TileEntries(
-        starts=np.concatenate([[0], np.cumsum(held)]).astype(np.int64),
-        rows=rows.numpy().astype(np.int32),
-        weights=np.broadcast_to(terms.weights, used.shape)[used].astype(np.float32),
-        floors=np.broadcast_to(terms.floors, used.shape)[used].astype(np.float32),
-        factors=np.where(held > 0, top_k / np.maximum(held, 1), 0.0),
-        flush=terms_at_once(terms.floors),
-    )
-    found = tile_information(
-        np.ascontiguousarray(concept_scores.numpy()),
-        needed.numpy(),
-        terms.scale,
-        entries,
-        prior_weight=terms.prior_weight,
-    )
-    return torch.from_numpy(found)
 
 
 def _checked_weight(value: float) -> float:
