@@ -70,7 +70,7 @@ def _exponential(value: np.float32) -> np.float32:
     g = g * f + _E3
     g = g * f + _E2
     g = g * f + _E1
-    return (g * f + _E0) * np.int32(_ONE_BITS + (whole << _MANTISSA)).view(np.float32)
+    return np.float32((g * f + _E0) * np.int32(_ONE_BITS + (whole << _MANTISSA)).view(np.float32))
 
 
 @numba.njit(nogil=True, cache=True, fastmath=_FLAGS)
@@ -305,7 +305,7 @@ def _logarithm(product: np.float32) -> np.float32:
     g = g * f + _G2
     g = g * f + _G1
     g = g * f + _G0
-    return np.float32(exponent) * np.float32(_LN2) + f + f * f * (f * g - _HALF)
+    return np.float32(np.float32(exponent) * np.float32(_LN2) + f + f * f * (f * g - _HALF))
 
 
 @numba.njit(nogil=True, cache=True, fastmath=_FLAGS)
