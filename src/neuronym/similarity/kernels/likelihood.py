@@ -70,7 +70,10 @@ def _exponential(value: np.float32) -> np.float32:
     g = g * f + _E3
     g = g * f + _E2
     g = g * f + _E1
-    return np.float32((g * f + _E0) * np.int32(_ONE_BITS + (whole << _MANTISSA)).view(np.float32))
+    result: np.float32 = np.float32(
+        (g * f + _E0) * np.int32(_ONE_BITS + (whole << _MANTISSA)).view(np.float32)
+    )
+    return result
 
 
 @numba.njit(nogil=True, cache=True, fastmath=_FLAGS)
@@ -305,7 +308,10 @@ def _logarithm(product: np.float32) -> np.float32:
     g = g * f + _G2
     g = g * f + _G1
     g = g * f + _G0
-    return np.float32(np.float32(exponent) * np.float32(_LN2) + f + f * f * (f * g - _HALF))
+    result: np.float32 = np.float32(
+        np.float32(exponent) * np.float32(_LN2) + f + f * f * (f * g - _HALF)
+    )
+    return result
 
 
 @numba.njit(nogil=True, cache=True, fastmath=_FLAGS)
