@@ -184,6 +184,8 @@ def _first(needed: Longs) -> int:
 class _TableScores:
     """Scaled scores of the needed images, from embeddings that are read chunk by chunk."""
 
+    held = None
+
     def __init__(
         self,
         embeddings: EmbeddingTable,

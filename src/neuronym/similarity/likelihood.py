@@ -1,9 +1,10 @@
 """WPMI and SoftWPMI from top images, in blocks of concepts that fit a budget.
 
 Only the images that some unit has among its top ones are scored. Rows of scores come in chunks;
-each chunk multiplies the terms of its images into the products of the units that have them. Where
-the products of all concepts fit, one pass over the images gives the softmax's normaliser too;
-else a first pass finds it, and a second one goes over the images for each block of concepts.
+each chunk multiplies the terms of its images into the products of the units that have them. A
+matrix in memory is read in place. Where the products of all concepts fit and scores are computed,
+one pass over the images gives the softmax's normaliser too; else a first pass finds it, and a
+second one goes over the images for each block of concepts.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from neuronym.similarity.common import block_length
 __all__ = [
     "BUDGET_BYTES",
     "Evidence",
+    "HeldScores",
     "ScoreSource",
     "informations",
     "plain_informations",
@@ -36,11 +38,28 @@ BUDGET_BYTES = 256 << 20
 _SAFE_LOG = 80.0  # a product of terms stays above exp(-80), far from float32's underflow
 _SIDE = 2048  # rows and concepts of a piece of the first pass: stays in a processor's cache
 _CHUNK = 2048  # most rows of a chunk
+_TOGETHER = 128  # concepts that a thread of the kernel copies together
 _GROUP = 256  # units whose exponentials are held at once
 
 Longs = npt.NDArray[np.int64]
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class HeldScores:
+    """Scores that lie in memory, to be read in place.
+
+    Attributes:
+        scores: ``(any, concepts)`` float32, rows without gaps.
+        rows: ``(images,)`` places of the images that are needed.
+        scale: Factor of the scores.
+    """
+
+    scores: Floats
+    rows: Longs
+    scale: float
 
 
 class ScoreSource(Protocol):
@@ -50,11 +69,16 @@ class ScoreSource(Protocol):
         images: How many there are.
         concepts: Number of concepts.
         row_bytes: What one row of ``load`` takes.
+        held: The scores, where they lie in memory as float32 on the CPU.
     """
 
     images: int
     concepts: int
     row_bytes: int
+
+    @property
+    def held(self) -> HeldScores | None:
+        """The scores in place."""
 
     def load(self, first: int, last: int) -> Tensor:
         """Return what ``fill`` needs for images ``first`` to ``last``."""
@@ -114,17 +138,10 @@ def informations(
     budget = BUDGET_BYTES if budget is None else budget
     units = sum(len(site.counts) for site in sites)
     blocks = _cut(source.concepts, max(16, budget // 2 // (8 * max(1, units))))
-    width = max(last - start for start, last in blocks)
-    chunk = min(
-        max(16, budget // 4 // (4 * width)),
-        max(16, budget // 8 // (2 * source.row_bytes)),
-        max(1, source.images),
-        _CHUNK,
-    )
-    entries = _Entries(sites, chunk, source.images)
-    shifts = _normaliser(source) if len(blocks) > 1 else None
+    entries = _Entries(sites, _chunk(source, blocks, budget), source.images)
+    totals = _normaliser(source) if len(blocks) > 1 or source.held is not None else None
     for start, last in blocks:
-        products, powers = _block(source, entries, units, (start, last), shifts)
+        products, powers = _block(source, entries, units, (start, last), totals)
         found, first = [], 0
         for site in sites:
             part = slice(first, first + len(site.counts))
@@ -208,11 +225,28 @@ def _cut(concepts: int, most: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(bounds))
 
 
-def _normaliser(source: ScoreSource) -> Floats:
+def _chunk(source: ScoreSource, blocks: list[tuple[int, int]], budget: int) -> int:
+    """Return how many images are taken at once."""
+    each = beside = 4 * _TOGETHER * torch.get_num_threads()
+    if source.held is None:
+        width = max(last - start for start, last in blocks)
+        each = 4 * width + beside
+        most = min(max(16, budget // 8 // (2 * source.row_bytes)), _CHUNK)
+    else:
+        most = source.images
+    return min(max(16, budget // 4 // each), most, max(1, source.images))
+
+
+def _normaliser(source: ScoreSource) -> Doubles:
     """Return ``log Σ_m exp(score)`` of each needed image."""
-    from neuronym.similarity.kernels.likelihood import normaliser
+    from neuronym.similarity.kernels.likelihood import log_sums
 
     totals = np.full(source.images, -np.inf)
+    held = source.held
+    if held is not None:
+        log_sums(held.scores, held.rows, totals, scale=held.scale)
+        _check_finite(totals)
+        return totals
     side = min(_SIDE, source.concepts)
     table = torch.empty(min(_SIDE, source.images) * side)
     for first in range(0, source.images, _SIDE):
@@ -222,9 +256,9 @@ def _normaliser(source: ScoreSource) -> Floats:
             shape = last - first, min(side, source.concepts - start)
             out = table[: shape[0] * shape[1]].view(shape)
             source.fill(rows, start, out)
-            normaliser(out.numpy(), totals[first:last])
+            log_sums(out.numpy(), np.arange(last - first), totals[first:last])
     _check_finite(totals)
-    return totals.astype(np.float32)
+    return totals
 
 
 def _block(
@@ -232,7 +266,7 @@ def _block(
     entries: _Entries,
     units: int,
     concepts: tuple[int, int],
-    shifts: Floats | None,
+    totals: Doubles | None,
 ) -> tuple[Tensor, Ints]:
     """Return all units' products for a block of concepts, and their exponents."""
     from neuronym.similarity.kernels import likelihood as kernel
@@ -240,19 +274,30 @@ def _block(
     width = concepts[1] - concepts[0]
     products = torch.ones(units, width)
     powers = np.zeros((units, width), np.int32)
-    table = torch.empty(entries.chunk * width)
+    held = source.held
+    table = torch.empty(0 if held is not None else entries.chunk * width)
     for number, first in enumerate(range(0, source.images, entries.chunk)):
         last = min(first + entries.chunk, source.images)
-        scores = table[: (last - first) * width].view(last - first, width)
-        source.fill(source.load(first, last), concepts[0], scores)
-        sums = kernel.exponentials(scores.numpy(), None if shifts is None else shifts[first:last])
-        if sums is not None:
-            _check_finite(sums)
-        kernel.multiply(
-            scores.numpy(),
-            entries.of_chunk(number, sums),
-            products.numpy(),
-            powers,
+        if held is not None:
+            scores, scale = held.scores[:, slice(*concepts)], held.scale
+            rows = held.rows[first:last]
+        else:
+            out = table[: (last - first) * width].view(last - first, width)
+            source.fill(source.load(first, last), concepts[0], out)
+            scores, scale, rows = out.numpy(), 1.0, np.arange(last - first)
+        if totals is not None:
+            total = totals[first:last]
+        else:
+            total = np.full(last - first, -np.inf)
+            kernel.log_sums(scores, rows, total)
+            _check_finite(total)
+        shifts = total.astype(np.float32)
+        kernel.accumulate(
+            scores,
+            (rows, shifts, np.exp(shifts - total).astype(np.float32)),
+            entries.of_chunk(number),
+            (products.numpy(), powers),
+            scale=scale,
             flush=entries.flush,
         )
     return products, powers
@@ -290,14 +335,9 @@ class _Entries:
         smallest = min((float(site.floors.min()) for site in sites if site.floors.size), default=1)
         self.flush = max(1, int(_SAFE_LOG / max(-math.log(smallest), 1e-3)))
 
-    def of_chunk(
-        self, number: int, sums: npt.NDArray[np.float64] | None
-    ) -> tuple[Longs, Ints, Floats, Floats]:
-        """Return the entries of a chunk; with ``sums`` its table holds probabilities times them."""
+    def of_chunk(self, number: int) -> tuple[Longs, Ints, Floats, Floats]:
+        """Return the entries of a chunk."""
         part = slice(self._bounds[number], self._bounds[number + 1])
         row = self._row[part] - np.int32(number * self.chunk)
-        weight = self._weight[part]
-        if sums is not None:
-            weight = (weight / sums[row]).astype(np.float32)
         starts = np.searchsorted(self._unit[part], self._unit_numbers)
-        return starts.astype(np.int64), row, weight, self._floor[part]
+        return starts.astype(np.int64), row, self._weight[part], self._floor[part]

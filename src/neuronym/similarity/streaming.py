@@ -171,6 +171,8 @@ def _from_top(
 class _DotScores:
     """Scaled scores of the needed images from embeddings in memory."""
 
+    held = None
+
     def __init__(self, scores: DotProducts, needed: Tensor, scale: float) -> None:
         self._scores, self._needed, self._scale = scores, needed, scale
         self.images, self.concepts = len(needed), scores.count

@@ -24,6 +24,7 @@ from neuronym.similarity.common import (
 )
 from neuronym.similarity.likelihood import (
     Evidence,
+    HeldScores,
     ScoreSource,
     informations,
     plain_informations,
@@ -216,6 +217,10 @@ class _MatrixScores:
         self._scores, self._needed, self._scale = concept_scores, needed, scale
         self.images, self.concepts = len(needed), concept_scores.shape[1]
         self.row_bytes = 8
+        self.held: HeldScores | None = None
+        if concept_scores.device.type == "cpu" and concept_scores.dtype == torch.float32:
+            scores = concept_scores.contiguous().numpy()
+            self.held = HeldScores(scores, needed.numpy(), scale)
 
     def load(self, first: int, last: int) -> Tensor:
         return self._needed[first:last]
@@ -234,6 +239,8 @@ def _of_matrix(concept_scores: Tensor, indices: Tensor, counts: Tensor, terms: T
     result = concept_scores.new_empty((len(indices), concept_scores.shape[1]))
     tops = [(rows.cpu().numpy(), counts.cpu().numpy())]
     for start, (found,) in blocks_from_top(source, tops, [terms], concept_scores):
+        if found.shape == result.shape:
+            return found
         result[:, start : start + found.shape[1]] = found
     return result
 
