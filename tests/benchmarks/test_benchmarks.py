@@ -46,7 +46,7 @@ def test_naming_is_measured_and_equals_the_loop() -> None:
     for measure in (dissect.soft_from_scores, dissect.soft_from_embeddings, dissect.reorder):
         row = measure(1, sizes)
         assert row.ratio > 0
-        assert set(row.measured) == {"ours", "loop"}
+        assert {"ours"} < set(row.measured)
         if "equal to" in row.note:
             assert float(row.note.split()[3]) < 1e-3
     assert set(registry.BENCHMARKS) == {"lwta", "dissect"}

@@ -16,6 +16,7 @@ __all__ = ["Sizes", "reorder", "rows", "soft_from_embeddings", "soft_from_scores
 
 TOP = 100
 SCALE = 10.0
+_TOPICS = 200
 
 
 @dataclass(frozen=True)
@@ -105,13 +106,22 @@ def reorder(rounds: int, sizes: Sizes) -> Row:
 
 
 def _data(sizes: Sizes) -> tuple[Tensor, Tensor, Tensor]:
+    """Return activations and embeddings of images and concepts that lie about common topics.
+
+    Embeddings without any structure would make every softmax nearly uniform, and every score the
+    small difference of two large sums.
+    """
     generator = torch.Generator().manual_seed(0)
-    activations = torch.randn(sizes.images, sizes.units, generator=generator)
-    images, texts = (
-        torch.nn.functional.normalize(torch.randn(count, sizes.dim, generator=generator))
-        for count in (sizes.images, sizes.concepts)
-    )
-    return activations, images, texts
+    topics = torch.randn(_TOPICS, sizes.dim, generator=generator)
+
+    def about(count: int) -> Tensor:
+        chosen = torch.randint(_TOPICS, (count,), generator=generator)
+        noise = torch.randn(count, sizes.dim, generator=generator)
+        return torch.nn.functional.normalize(topics[chosen] + noise)
+
+    images, texts = about(sizes.images), about(sizes.concepts)
+    noise = torch.randn(sizes.images, sizes.units, generator=generator)
+    return images @ about(sizes.units).T + 0.1 * noise, images, texts
 
 
 def _said(sizes: Sizes) -> str:
