@@ -28,6 +28,8 @@ from neuronym.dissect.naming import label_masks
 from neuronym.dissect.null_cosine import cosine_p_values, profiles_of_moments
 from neuronym.errors import FolderInUseError, InputError, MissingError, UnreadableError
 from neuronym.lwta import convert
+from neuronym.models import LoadedModel, Preprocessing
+from neuronym.probes import load
 from neuronym.record.runs import Run, Shard, merge_runs, parse_shard
 from neuronym.similarity import SIMILARITIES
 
@@ -590,3 +592,31 @@ def test_the_null_of_the_cosine_from_a_sample_is_that_of_all_images() -> None:
     assert (p <= 0.05).mean() < 0.1
     with pytest.raises(InputError, match="a sample needs the moments of all images"):
         cosine_p_values(best, profiles, vectors[chosen], words, generator=np.random.default_rng(1))
+
+
+@pytest.mark.parametrize(("side", "at_least", "decoded"), [(8, 16, 32), (None, None, 256)])
+def test_reduced_decoding_reaches_the_images(tmp_path, side, at_least, decoded) -> None:
+    sizes = set()
+
+    class Noting(PlantedVisionText):
+        resize_side = side
+
+        def embed_images(self, images):
+            sizes.update(image.size for image in images)
+            return super().embed_images([image.resize((8, 8)) for image in images])
+
+    (tmp_path / "photos").mkdir()
+    for number in range(4):
+        wide = probe_set(4).image(number).resize((256, 256))
+        wide.save(tmp_path / "photos" / f"{number}.jpg", quality=95)
+    preprocessing = Preprocessing((3, 8, 8), mean=(0.0,) * 3, std=(1.0,) * 3)
+    run = record_run(
+        LoadedModel(network(), preprocessing, None, "planted", (3, 8, 8)),
+        load(tmp_path / "photos"),
+        Noting(),
+        sites="detect",
+        out=tmp_path / "run",
+        options=RecordingOptions(reduced=True),
+    )
+    assert run.info.identity["decoded_at_least"] == at_least
+    assert sizes == {(decoded, decoded)}  # an eighth is the smallest that JPEG gives

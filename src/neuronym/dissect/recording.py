@@ -23,7 +23,7 @@ from neuronym.dissect.competition import mask_reader
 from neuronym.dissect.target import Target, on_device, sample_of, target_of
 from neuronym.embed import embed_batch
 from neuronym.errors import InputError, UnreadableError
-from neuronym.models import LoadedModel
+from neuronym.models import LoadedModel, resize_side
 from neuronym.probes import Batch, Pieces, ProbePieces, ProbeSet, pieces_of, reduced_side
 from neuronym.record import Capture, PoolingChoice, Sites, find_sites, pooling_for
 from neuronym.record.runs import (
@@ -38,7 +38,7 @@ from neuronym.record.runs import (
     write_run,
 )
 from neuronym.train.team import Team, join_team
-from neuronym.vision_text import VisionTextModel
+from neuronym.vision_text import VisionTextModel, resize_side_of
 
 __all__ = ["Prepared", "RecordingOptions", "prepared", "record_run", "versions"]
 
@@ -372,4 +372,4 @@ def _at_least(
     """Return the smaller side of a decoded image that serves both models; ``None``: all of it."""
     if not options.reduced:
         return None
-    return reduced_side(getattr(target.transform, "side", None), getattr(vision_text, "side", None))
+    return reduced_side(resize_side(target.transform), resize_side_of(vision_text))
