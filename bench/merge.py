@@ -23,7 +23,8 @@ import torch
 from neuronym.record.capture import Captured
 from neuronym.record.runs import RunInfo, Shard, Sketches
 from neuronym.record.runs.journal import Entry
-from neuronym.store import create, open_store
+from neuronym.record.runs.segment import open_checked
+from neuronym.store import create
 
 
 def arguments() -> argparse.Namespace:
@@ -105,7 +106,7 @@ def main() -> None:
         merged, seconds = Sketches.empty(info), []
         for number in range(asked.shards):
             begin = time.perf_counter()
-            store = open_store(Path(base) / str(number), info.identity)
+            store = open_checked(Path(base) / str(number), info.identity)
             merged = merged.merge(Sketches.read(store, info))
             seconds.append(time.perf_counter() - begin)
         stored = size_of(Path(base) / "0")

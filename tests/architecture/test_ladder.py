@@ -38,6 +38,7 @@ LADDER = {
     "channels": 0,
     "files": 0,
     "priority": 0,
+    "spread": 0,
     "store": 0,
     "errors": -1,
     "_version": -1,

@@ -164,22 +164,21 @@ def _winners_suffice(run: Run) -> bool:
 
 
 def evidence_of(
-    run: Run, comparison: Comparison, labels: Mapping[int, Tensor], *, permuted: bool = False
+    run: Run, comparison: Comparison, rows: Rows | None, labels: Mapping[int, Tensor]
 ) -> Evidence:
     """Return what a similarity reads.
 
     Args:
         run: The recorded run.
         comparison: Words and similarity.
-        labels: Concept index → ``(images,)`` bool over :func:`rows_of` the run, where the data
-            set says which images have a concept; for AUROC alone.
-        permuted: Whether images will be permuted, which needs activations with any similarity.
+        rows: Of the run, where activations are read (:func:`needs_activations`, and with any
+            similarity where images will be permuted); ``None`` where sketches are.
+        labels: Concept index → ``(images,)`` bool over the rows, where the data set says which
+            images have a concept; for AUROC alone.
     """
-    if comparison.similarity in FROM_MOMENTS and not permuted:
-        return _FromMoments(run, comparison)
-    if comparison.similarity in FROM_TOP and not permuted:
-        return _FromTop(run, comparison)
-    return _FromRows(rows_of(run), comparison, labels)
+    if rows is not None:
+        return _FromRows(rows, comparison, labels)
+    return (_FromMoments if comparison.similarity in FROM_MOMENTS else _FromTop)(run, comparison)
 
 
 class _FromMoments:
@@ -356,15 +355,9 @@ def _image_moments(run: Run, *, centred: bool) -> ImageMoments:
     mean = _mean(run)
     spread = images.products - images.images * np.outer(mean, mean)
     covariance = spread / (images.images - 1)
-    return (
-        (np.zeros_like(mean), covariance, spread)
-        if centred
-        else (
-            mean,
-            covariance,
-            images.products,
-        )
-    )
+    if centred:
+        return np.zeros_like(mean), covariance, spread
+    return mean, covariance, images.products
 
 
 def _mean(run: Run) -> npt.NDArray[np.float64]:

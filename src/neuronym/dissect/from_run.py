@@ -13,7 +13,15 @@ from torch import Tensor
 from neuronym.concepts import ConceptSet
 from neuronym.devices import checked_device
 from neuronym.dissect.better import NamingContext, with_longer_names
-from neuronym.dissect.evidence import Comparison, Evidence, check_top, evidence_of, rows_of
+from neuronym.dissect.evidence import (
+    Comparison,
+    Rows,
+    check_top,
+    evidence_of,
+    needs_activations,
+    rows_of,
+)
+from neuronym.dissect.kept_runs import kept_folder
 from neuronym.dissect.naming import centred, label_masks, name_units, resolved_keywords
 from neuronym.dissect.options import DissectOptions
 from neuronym.dissect.pictures import shown_images
@@ -21,14 +29,14 @@ from neuronym.dissect.progress import noted, timed
 from neuronym.dissect.provenance import provenance
 from neuronym.embed import EmbedOptions, embed_concepts
 from neuronym.errors import InputError
-from neuronym.files import cache_folder, caches_allowed, claim_folder
+from neuronym.files import claim_folder
 from neuronym.probes import PIECE_LENGTH, Pieces, ProbeSet, pieces_of
 from neuronym.record.runs import Run
 from neuronym.results import Atlas, SiteInfo, Unit
 from neuronym.similarity import Similarity, checked_keywords
 from neuronym.vision_text import VisionTextModel
 
-__all__ = ["name_run"]
+__all__ = ["KIND", "name_run"]
 
 KIND = "atlas"
 
@@ -90,15 +98,24 @@ def name_run(
             vision_text,
             concepts,
             options=EmbedOptions(
-                folder=_kept_words(options), progress=noted(options.progress, "concepts")
+                folder=kept_folder(options.cache, "embedded"),
+                progress=noted(options.progress, "concepts"),
             ),
         )
     comparison = _comparison(run, concepts, words, similarity=similarity, options=options)
     with timed(seconds, "name"):
-        evidence = _evidence(run, comparison, options)
+        reads = needs_activations(similarity) or options.permutations > 0
+        longer = options.linear > 0 or options.compose > 1
+        rows = rows_of(run) if reads or longer else None
+        labels: Mapping[int, Tensor] = {}
+        if rows is not None and (longer or similarity == "auroc"):
+            labels = label_masks(run.labels(rows.keys), run.info.facts["label_names"], concepts)
+        evidence = evidence_of(
+            run, comparison, rows if reads else None, labels if similarity == "auroc" else {}
+        )
         units, keys = name_units(run, evidence, concepts, options)
-        if options.linear or options.compose > 1:
-            units = _longer(units, run, comparison, options)
+        if rows is not None and longer:
+            units = _longer(units, rows, comparison, labels, options)
     with timed(seconds, "thumbnails"):
         folder = None if claim is None else claim.clear()
         shown = shown_images(run, pieces, keys, folder, options)
@@ -173,17 +190,13 @@ def _comparison(
     )
 
 
-def _evidence(run: Run, comparison: Comparison, options: DissectOptions) -> Evidence:
-    judged = comparison.similarity == "auroc"
-    labels = _labels(run, comparison.concepts) if judged else {}
-    return evidence_of(run, comparison, labels, permuted=options.permutations > 0)
-
-
 def _longer(
-    units: list[Unit], run: Run, comparison: Comparison, options: DissectOptions
+    units: list[Unit],
+    rows: Rows,
+    comparison: Comparison,
+    labels: Mapping[int, Tensor],
+    options: DissectOptions,
 ) -> list[Unit]:
-    rows = rows_of(run)
-    labels = _labels(run, comparison.concepts)
     context = NamingContext(
         images=rows.embeddings,
         concepts=comparison.words,
@@ -192,11 +205,6 @@ def _longer(
         labels={concept: mask.numpy() for concept, mask in labels.items()},
     )
     return with_longer_names(units, rows.activations, context, options)
-
-
-def _labels(run: Run, concepts: ConceptSet) -> Mapping[int, Tensor]:
-    """Return the data set's own sets of images among those whose activations are known."""
-    return label_masks(run.labels(rows_of(run).keys), run.info.facts["label_names"], concepts)
 
 
 def _site_infos(run: Run) -> tuple[SiteInfo, ...]:
@@ -212,18 +220,3 @@ def _site_infos(run: Run) -> tuple[SiteInfo, ...]:
         )
         for site in run.sites
     )
-
-
-def _kept_words(options: DissectOptions) -> Path | None:
-    """Return the folder of concept embeddings, or ``None`` where nothing is kept."""
-    cache = options.cache
-    if cache is False or (cache is True and not caches_allowed()):
-        return None
-    folder = (cache_folder() if cache is True else Path(cache)) / "embedded"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if cache is True:
-            return None
-        raise InputError(f"cannot write into cache {str(cache)!r}: {error.strerror}") from error
-    return None if cache is True and not os.access(folder, os.W_OK) else folder

@@ -13,7 +13,7 @@ from neuronym.files import cache_folder, caches_allowed, fingerprint
 from neuronym.record.runs import Run, RunInfo, is_locked
 from neuronym.store import prune
 
-__all__ = ["KeptRuns"]
+__all__ = ["KeptRuns", "kept_folder"]
 
 CACHE_BYTES = 4 << 30
 _SAME_IMAGES = ("images", "pieces", "vision_text", "decoded_at_least", "versions")
@@ -31,7 +31,7 @@ class KeptRuns:
     """
 
     def __init__(self, cache: bool | str | Path) -> None:
-        self._folder = _folder(cache)
+        self._folder = kept_folder(cache, "runs")
 
     def place(self, info: RunInfo) -> Path | None:
         """Return where a run belongs, or ``None`` where none are kept."""
@@ -60,16 +60,24 @@ class KeptRuns:
             prune(self._folder, limit_bytes=CACHE_BYTES, keep=busy, index="run.json")
 
 
-def _folder(cache: bool | str | Path) -> Path | None:
+def kept_folder(cache: bool | str | Path, name: str) -> Path | None:
+    """Return a folder of the cache, or ``None`` where nothing is kept.
+
+    Args:
+        cache: A folder; ``True`` takes the user's cache folder where it can be written, ``False``
+            keeps nothing.
+        name: Of the folder in the cache.
+
+    Raises:
+        InputError: The folder cannot be made.
+    """
     if cache is False or (cache is True and not caches_allowed()):
         return None
-    folder = (cache_folder() if cache is True else Path(cache)) / "runs"
+    base = cache_folder() if cache is True else Path(cache)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        (base / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         if cache is True:  # a home that cannot be written: compute everything anew
             return None
-        raise InputError(f"cannot write into cache {str(folder.parent)!r}: {error.strerror}") from (
-            error
-        )
-    return None if cache is True and not os.access(folder, os.W_OK) else folder
+        raise InputError(f"cannot write into cache {str(base)!r}: {error.strerror}") from error
+    return None if cache is True and not os.access(base / name, os.W_OK) else base / name

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from neuronym.errors import InputError, unknown
 from neuronym.similarity.common import block_length
+from neuronym.similarity.likelihood import terms_at_once
 from neuronym.similarity.wpmi import (
     MIN_PROBABILITY,
     SOFT_MEMBERSHIP,
@@ -23,10 +22,9 @@ from neuronym.similarity.wpmi import (
     WPMI_PRIOR_WEIGHT,
     WPMI_SCALE,
 )
+from neuronym.spread import spread
 
 __all__ = ["TopSets", "WpmiKind", "random_sets", "wpmi_p_values"]
-
-_SAFE_LOG = 80.0  # a product of terms stays above exp(-80), far from float32's underflow
 
 
 @dataclass(frozen=True)
@@ -217,7 +215,7 @@ def _log_sums(
 def _flush(weights: npt.NDArray[np.float32]) -> int:
     """Return how many terms may be multiplied before a float32 comes near its underflow."""
     smallest = 1.0 - float(weights.max()) + MIN_PROBABILITY
-    return max(1, int(_SAFE_LOG / max(-math.log(smallest), 1e-3)))
+    return terms_at_once(smallest)
 
 
 def _drawn_log_sums(
@@ -236,12 +234,9 @@ def _drawn_log_sums(
     table = probabilities.numpy()
     out = np.empty((len(counts), table.shape[1], draws), np.float32)
 
-    def run(part: slice) -> None:
+    def run(first: int, last: int) -> None:
+        part = slice(first, last)
         prefix_log_sums(table, rows[part], counts, weights, MIN_PROBABILITY, flush, out[:, :, part])
 
-    threads = max(1, min(torch.get_num_threads(), draws))
-    bounds = np.linspace(0, draws, threads + 1).astype(int)
-    parts = [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(run, parts))
+    spread(run, draws)
     return out

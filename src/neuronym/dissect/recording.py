@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 from torch import Tensor, nn
 
@@ -23,6 +22,7 @@ from neuronym.dissect.competition import mask_reader
 from neuronym.dissect.target import Target, on_device, sample_of, target_of
 from neuronym.embed import embed_batch
 from neuronym.errors import InputError, UnreadableError
+from neuronym.files import MANIFEST
 from neuronym.models import LoadedModel, resize_side
 from neuronym.probes import Batch, Pieces, ProbePieces, ProbeSet, pieces_of, reduced_side
 from neuronym.record import Capture, PoolingChoice, Sites, find_sites, pooling_for
@@ -143,15 +143,13 @@ class Prepared:
     Attributes:
         info: Identity, facts and shard of the run.
         target: The model.
-        found: Its sites.
-        device: Where it runs.
         team: The processes that share the work.
+        source: Images and models.
+        options: How it is recorded.
     """
 
     info: RunInfo
     target: Target
-    found: Sites
-    device: torch.device
     team: Team
     source: Source
     options: RecordingOptions
@@ -213,7 +211,7 @@ def prepared(
         facts = _facts(target, pieces, vision_text, found, sites)
         facts["segment"] = pieces.piece_length if isinstance(pieces, ProbePieces) else None
         info = RunInfo(identity, facts, options.shard)
-        yield Prepared(info, target, found, place, team, source, options)
+        yield Prepared(info, target, team, source, options)
 
 
 def _embedder(
@@ -250,11 +248,8 @@ def _write_together(
     """Let every process record its part, then merge the parts in the first."""
 
     def start() -> bool:
-        if options.overwrite or not (out / "manifest.json").is_file():
-            begin(out, info, overwrite=options.overwrite)
-            return False
-        begin(out, info)
-        return True
+        begin(out, info, overwrite=options.overwrite)
+        return (out / MANIFEST).is_file()
 
     if team.led(start):
         return

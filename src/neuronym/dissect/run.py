@@ -15,7 +15,7 @@ from torch import nn
 from neuronym.concepts import ConceptSet
 from neuronym.dissect.competition import mask_reader
 from neuronym.dissect.evidence import needs_activations
-from neuronym.dissect.from_run import name_run
+from neuronym.dissect.from_run import KIND, name_run
 from neuronym.dissect.kept_runs import KeptRuns
 from neuronym.dissect.options import DissectOptions
 from neuronym.dissect.progress import noted, timed
@@ -33,7 +33,6 @@ from neuronym.vision_text import VisionTextModel
 
 __all__ = ["dissect", "record_sites"]
 
-KIND = "atlas"
 TOP = 100
 
 
@@ -109,7 +108,7 @@ def dissect(
             vision_text,
             similarity=similarity,
             out=out,
-            images=images,
+            images=pieces,
             options=options,
             seconds=seconds,
         )

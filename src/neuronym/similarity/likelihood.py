@@ -30,6 +30,7 @@ __all__ = [
     "ScoreSource",
     "informations",
     "plain_informations",
+    "terms_at_once",
 ]
 
 BUDGET_BYTES = 256 << 20
@@ -308,6 +309,11 @@ def _check_finite(sums: npt.NDArray[np.float64]) -> None:
         raise InputError("concept scores hold NaN or infinity; an embedding is not finite")
 
 
+def terms_at_once(smallest: float) -> int:
+    """Return how many terms, none below ``smallest``, a float32 multiplies before it underflows."""
+    return max(1, int(_SAFE_LOG / max(-math.log(smallest), 1e-3)))
+
+
 class _Entries:
     """Which unit has which image at which rank, sorted by the image's chunk, then by the unit."""
 
@@ -333,7 +339,7 @@ class _Entries:
         self._bounds = np.searchsorted(self._row // chunk, starts // chunk)
         self._unit_numbers = np.arange(first + 1)
         smallest = min((float(site.floors.min()) for site in sites if site.floors.size), default=1)
-        self.flush = max(1, int(_SAFE_LOG / max(-math.log(smallest), 1e-3)))
+        self.flush = terms_at_once(smallest)
 
     def of_chunk(self, number: int) -> tuple[Longs, Ints, Floats, Floats]:
         """Return the entries of a chunk."""

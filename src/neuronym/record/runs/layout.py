@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from neuronym.errors import InputError, UnreadableError, unknown
+from neuronym.errors import InputError, UnreadableError
 from neuronym.files import existing, held_kind, read_record, write_json
 from neuronym.record.sites import Site
 from neuronym.store import differences
@@ -168,13 +168,6 @@ def check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], *, where: st
         shown = "; ".join(different[:5])
         more = f" and {len(different) - 5} more" if len(different) > 5 else ""
         raise InputError(f"{where} was recorded from something else: {shown}{more}")
-
-
-def checked_keep(keep: Keep) -> Keep:
-    """Return ``keep`` if it is one of :data:`KEEPS`."""
-    if keep not in KEEPS:
-        raise unknown("keep", keep, tuple(KEEPS))
-    return keep
 
 
 def segment_name(piece: int) -> str:

@@ -23,8 +23,8 @@ from neuronym.record.runs.layout import (
     segment_name,
 )
 from neuronym.record.runs.run import Run
-from neuronym.record.runs.segment import Sketches
-from neuronym.store import create, open_store
+from neuronym.record.runs.segment import Sketches, open_checked
+from neuronym.store import create
 
 __all__ = ["merge_runs"]
 
@@ -83,7 +83,7 @@ def merge_runs(
         merged = Sketches.empty(info)
         pieces = 0
         for folder, each in ordered:
-            store = open_store(folder / FINAL, each.identity)
+            store = open_checked(folder / FINAL, each.identity)
             merged = merged.merge(Sketches.read(store, each))
             pieces += _link_data(folder, place)
         if whole.count == 1 and not merged.images.images:

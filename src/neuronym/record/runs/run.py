@@ -26,6 +26,7 @@ from neuronym.record.runs.segment import (
     KEYS,
     LABELS,
     Sketches,
+    open_checked,
     read_ids,
     segment_identity,
 )
@@ -76,7 +77,7 @@ class Run:
     @cached_property
     def sketches(self) -> Sketches:
         """Sketches of all images; :class:`UnreadableError` names a damaged chunk."""
-        return Sketches.read(open_store(self.folder / FINAL, self.info.identity), self.info)
+        return Sketches.read(open_checked(self.folder / FINAL, self.info.identity), self.info)
 
     @property
     def sample(self) -> Sample:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from neuronym.errors import InputError, UnreadableError
+from neuronym.errors import InputError, MissingError, UnreadableError
 from neuronym.probes import Skipped
 from neuronym.record.capture import Captured
 from neuronym.record.runs.journal import Entry
@@ -87,12 +88,11 @@ class Sketches:
 
     @classmethod
     def read(cls, store: Store, info: RunInfo) -> Sketches:
-        """Read what :meth:`write` wrote, after its checksums were compared.
+        """Read what :meth:`write` wrote, from a store whose checksums were compared.
 
         Raises:
-            UnreadableError: A chunk is damaged, or an array is missing or has another shape.
+            UnreadableError: An array is missing or has another shape.
         """
-        store.verify()
 
         def under(prefix: str) -> dict[str, npt.NDArray[Any]]:
             return {
@@ -211,14 +211,22 @@ def segment_identity(info: RunInfo, piece: int) -> dict[str, Any]:
     return {**info.identity, "piece": piece}
 
 
-def open_whole(folder: Path, identity: Mapping[str, Any]) -> Store | None:
-    """Open a segment's store if it is there and whole; ``None`` where it must be made."""
-    try:
-        store = open_store(folder, identity)
-        store.verify()
-    except (InputError, FileNotFoundError, UnreadableError):
-        return None
+def open_checked(folder: Path, identity: Mapping[str, Any]) -> Store:
+    """Open a store of a run and compare its checksums.
+
+    Raises:
+        InputError, MissingError, UnreadableError: See ``open_store`` and ``Store.verify``.
+    """
+    store = open_store(folder, identity)
+    store.verify()
     return store
+
+
+def open_whole(folder: Path, identity: Mapping[str, Any]) -> Store | None:
+    """Open a store of a run if it is there and whole; ``None`` where it must be made."""
+    with contextlib.suppress(InputError, MissingError, UnreadableError):
+        return open_checked(folder, identity)
+    return None
 
 
 def _won(captured: Captured) -> Won | None:

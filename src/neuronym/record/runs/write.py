@@ -72,13 +72,11 @@ class WriteOptions:
     Attributes:
         batch_size: Images per forward pass.
         workers: Threads that decode; ``None`` takes one per processor, at most 4.
-        overwrite: Begin anew where the folder holds another run.
         progress: Called with ``(images done, images or None, note)``.
     """
 
     batch_size: int = 64
     workers: int | None = None
-    overwrite: bool = False
     progress: Callable[[int, int | None, str], None] | None = None
 
 

@@ -5,17 +5,14 @@ Imported only when used, as numba takes a while to import.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-import torch
 
 from neuronym.record.sketches.histogram import FIRST, MANTISSA_SHIFT, PER_SIGN
 
-__all__ = ["Rows", "Tables", "fill", "insert", "order", "spread"]
+__all__ = ["Rows", "Tables", "fill", "insert", "order"]
 
 _TILE = 16
 _FIRST = np.int32(FIRST)
@@ -214,14 +211,3 @@ def compete(
                 together[block, u, v] += pairs
                 if v > u:
                     together[block, v, u] += pairs
-
-
-def spread(run: Callable[[int, int], None], rows: int) -> None:
-    """Run a loop that holds no lock over equal shares of the rows, one per torch thread."""
-    threads = max(1, min(torch.get_num_threads(), rows))
-    if threads == 1:
-        run(0, rows)
-        return
-    bounds = [int(bound) for bound in np.linspace(0, rows, threads + 1)]
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(run, bounds[:-1], bounds[1:]))

@@ -19,6 +19,7 @@ from neuronym.record.sketches.checks import (
 )
 from neuronym.record.sketches.histogram import BUCKETS, quantiles
 from neuronym.record.sketches.moments import add_products
+from neuronym.spread import spread
 
 if TYPE_CHECKING:
     from neuronym.record.sketches import kernel
@@ -234,7 +235,7 @@ class SiteSketch:
         from neuronym.record.sketches import kernel
 
         batch, tables = kernel.Rows(rows, priority(keys), keys), self._tables()
-        kernel.spread(lambda start, stop: kernel.fill(batch, tables, start, stop), len(self.sums))
+        spread(lambda start, stop: kernel.fill(batch, tables, start, stop), len(self.sums))
 
     def _compete(self, rows: npt.NDArray[np.float32], candidates: npt.NDArray[np.bool_]) -> None:
         from neuronym.record.sketches import kernel
@@ -243,7 +244,7 @@ class SiteSketch:
         if winners is None or together is None:
             return
         won = np.array(candidates, order="C")  # own and writable: one compiled kernel
-        kernel.spread(
+        spread(
             lambda start, stop: kernel.compete(rows, won, winners, together, start, stop),
             len(together),
         )
@@ -270,7 +271,7 @@ class SiteSketch:
 
         priorities = np.where(keys < 0, np.uint64(2**64 - 1), priority(keys))
         rows, tables = kernel.Rows(values, priorities, keys), self._tables()
-        kernel.spread(lambda start, stop: kernel.insert(rows, tables, start, stop), len(keys))
+        spread(lambda start, stop: kernel.insert(rows, tables, start, stop), len(keys))
 
     def top(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Return the images that activate each unit most, one more than ``shape.top``.
@@ -285,7 +286,7 @@ class SiteSketch:
 
         values, keys = self._top_values.copy(), self._top_keys.copy()
         ranks = self._top_priorities.copy()
-        kernel.spread(lambda start, stop: kernel.order(values, ranks, keys, start, stop), len(keys))
+        spread(lambda start, stop: kernel.order(values, ranks, keys, start, stop), len(keys))
         return keys, values
 
     def counted(self, top_k: int) -> Counted:

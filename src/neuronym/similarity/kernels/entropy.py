@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuronym.similarity.kernels.spread import spread
+from neuronym.spread import spread
 
 __all__ = ["joint_entropy"]
 

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from neuronym.similarity.kernels.spread import spread
+from neuronym.spread import spread
 
 __all__ = ["reordered_errors"]
 
