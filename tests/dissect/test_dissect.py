@@ -431,6 +431,15 @@ def test_recording_and_embeddings_are_reused_by_content(tmp_path) -> None:
     assert [u.name for u in other][:-1] == [WORDS[a] for a in changed.order[:-1]]
 
 
+def test_a_run_from_the_cache_says_where_the_model_is_now(tmp_path) -> None:
+    options = DissectOptions(cache=tmp_path / "own")
+    for name in ("before", "after"):
+        (tmp_path / name).mkdir()
+        atlas = run(loaded(spec=str(tmp_path / name)), options=options)
+        assert atlas.provenance["model"]["spec"] == str(tmp_path / name)
+    assert len(list((tmp_path / "own" / "runs").iterdir())) == 1
+
+
 def test_a_cache_that_another_process_writes_is_no_obstacle(tmp_path) -> None:
     fcntl = pytest.importorskip("fcntl")
     folder, cache = tmp_path / "model", tmp_path / "own"

@@ -170,7 +170,7 @@ class Prepared:
             write_run(place, self.info, self.source, _writing(options))
         else:
             _write_together(Path(out), self.info, self.source, options, self.team)
-        return Run(out)
+        return Run(out, facts=self.info.facts)
 
 
 @contextlib.contextmanager

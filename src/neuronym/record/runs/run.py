@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,8 +50,13 @@ class Run:
         sites: Where units were recorded.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, facts: Mapping[str, Any] | None = None) -> None:
         """Open a finished run.
+
+        Args:
+            folder: Where it is.
+            facts: What is said of it instead of what stands in the folder: a run that is found
+                again may be of a model and images that have moved since.
 
         Raises:
             MissingError: There is no folder.
@@ -57,6 +64,8 @@ class Run:
         """
         self.folder = Path(folder)
         self.info = RunInfo.read(folder)
+        if facts is not None:
+            self.info = replace(self.info, facts=facts)
         manifest = read_manifest(folder, kind=KIND, schema=SCHEMA)
         self.sites: tuple[Site, ...] = self.info.sites
         pieces = data_pieces(self.folder)
