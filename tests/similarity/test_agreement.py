@@ -101,8 +101,11 @@ def test_result_is_finite_and_repeatable(name) -> None:
 
 @pytest.mark.parametrize("top_k", [1, 5, 50, 119, 120])
 @pytest.mark.parametrize("keyed", [False, True])
-def test_top_images_by_their_twin(top_k, keyed) -> None:
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_top_images_by_their_twin(top_k, keyed, dtype) -> None:
     activations, _ = matrices(2)
+    activations = activations.to(dtype)
+    activations[3, 5] = -0.0
     keys = np.arange(120) * 7919 - 300 if keyed else None
     indices, counts = top_images(activations, top_k, keys=keys)
     assert indices.shape == (9, top_k)

@@ -128,7 +128,7 @@ def top_images(
     Returns:
         ``(units, top_k)`` int64 image indices (rows of ``activations``), largest activation
         first and the lower priority first among equals, and ``(units,)`` int64 how many of them
-        count.
+        count; the others of a row are any images.
 
     Raises:
         InputError: The keys do not fit the images.
@@ -138,6 +138,19 @@ def top_images(
         keys = np.arange(images, dtype=np.int64)
     elif keys.shape != (images,):
         raise InputError(f"keys of shape {keys.shape} must be one for each of {images} images")
+    if activations.device.type == "cpu" and activations.dtype == torch.float32:
+        from neuronym.similarity.kernels.top import top
+
+        places, counted = top(activations.detach().numpy(), priority(keys), top_k)
+        return torch.from_numpy(places), torch.from_numpy(counted)
+    return _top_images(activations, top_k, keys)
+
+
+def _top_images(
+    activations: Tensor, top_k: int, keys: npt.NDArray[np.int64]
+) -> tuple[Tensor, Tensor]:
+    """:func:`top_images` in plain tensor operations, for accelerators and other dtypes."""
+    images = len(activations)
     order = torch.from_numpy(priority(keys).argsort()).to(activations.device)
     columns = activations[order].T.contiguous()  # of equals, the first is the one to take
     lowest = columns.amin(1, keepdim=True)

@@ -141,20 +141,17 @@ def informations(
     blocks = _cut(source.concepts, max(16, budget // 2 // (8 * max(1, units))))
     entries = _Entries(sites, _chunk(source, blocks, budget), source.images)
     totals = _normaliser(source) if len(blocks) > 1 or source.held is not None else None
+    held = source.held
     for start, last in blocks:
-        products, powers = _block(source, entries, units, (start, last), totals)
-        found, first = [], 0
-        for site in sites:
-            part = slice(first, first + len(site.counts))
-            kernel.information(
-                products.numpy()[part],
-                powers[part],
-                site.factors,
-                prior_weight=site.prior_weight,
-            )
-            found.append(products[part])
-            first = part.stop
-        yield start, found
+        if held is not None and totals is not None and entries.chunk >= source.images:
+            table = _of_held(held, entries, sites, (start, last), totals)
+        else:
+            table, powers = _block(source, entries, units, (start, last), totals)
+            for site, part in zip(sites, entries.sites, strict=True):
+                kernel.information(
+                    table.numpy()[part], powers[part], site.factors, prior_weight=site.prior_weight
+                )
+        yield start, [table[part] for part in entries.sites]
 
 
 def plain_informations(
@@ -304,6 +301,33 @@ def _block(
     return products, powers
 
 
+def _of_held(
+    held: HeldScores,
+    entries: _Entries,
+    sites: Sequence[Evidence],
+    concepts: tuple[int, int],
+    totals: Doubles,
+) -> Tensor:
+    """Return all units' information about a block of concepts, from scores that lie in memory."""
+    from neuronym.similarity.kernels import likelihood as kernel
+
+    bounds = np.array([0, *(part.stop for part in entries.sites)])
+    factors = np.concatenate([site.factors for site in sites])
+    table = torch.empty(len(factors), concepts[1] - concepts[0])
+    shifts = totals.astype(np.float32)
+    kernel.inform(
+        held.scores,
+        (held.rows, shifts, np.exp(shifts - totals).astype(np.float32)),
+        entries.of_chunk(0),
+        (bounds, factors, np.array([site.prior_weight for site in sites], np.float64)),
+        table.numpy(),
+        offset=concepts[0],
+        scale=held.scale,
+        flush=entries.flush,
+    )
+    return table
+
+
 def _check_finite(sums: npt.NDArray[np.float64]) -> None:
     if not np.isfinite(sums).all():
         raise InputError("concept scores hold NaN or infinity; an embedding is not finite")
@@ -338,6 +362,8 @@ class _Entries:
         starts = np.arange(0, images + chunk, chunk)
         self._bounds = np.searchsorted(self._row // chunk, starts // chunk)
         self._unit_numbers = np.arange(first + 1)
+        ends = np.cumsum([len(site.counts) for site in sites]).tolist()
+        self.sites = [slice(*pair) for pair in itertools.pairwise([0, *ends])]
         smallest = min((float(site.floors.min()) for site in sites if site.floors.size), default=1)
         self.flush = terms_at_once(smallest)
 

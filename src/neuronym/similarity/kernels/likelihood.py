@@ -13,42 +13,25 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from neuronym.similarity.kernels.elementary import (
+    FLAGS,
+    MANTISSA,
+    ONE_BITS,
+    exponential,
+    logarithm,
+    ordered,
+)
 from neuronym.spread import spread
 
-__all__ = ["TILE", "accumulate", "information", "log_sums", "multiply"]
+__all__ = ["TILE", "accumulate", "inform", "information", "log_sums", "multiply"]
 
 TILE = 128
 """Concepts of a tile; all images' chances of a tile lie together."""
 
-_BLOCK = 128  # concepts that are read from each row at once
 _ROW = 512
+_AHEAD = 32  # rows that are copied before they are worked on: their cache misses overlap
 _LN2 = math.log(2.0)
-_FLAGS = {"contract", "nsz", "arcp", "reassoc"}
-_LOG2_E = np.float32(1.4426950408889634)
-_LEAST = np.float32(-100.0)  # 2 to this stays a normal number when divided by a row's sum
-# 2^f for f from −½ to ½ by its Taylor series, relative error below 1e-8 before rounding.
-_E0 = np.float32(1.0)
-_E1 = np.float32(0.6931471805599453)
-_E2 = np.float32(0.2402265069591007)
-_E3 = np.float32(0.0555041086648216)
-_E4 = np.float32(0.0096181291076285)
-_E5 = np.float32(0.0013333558146428)
-_E6 = np.float32(0.0001540353039338)
-_E7 = np.float32(0.0000152527338041)
-# ln(1 + f) = f − f²/2 + f³ g(f) for f from √½ − 1 to √2 − 1, as in kernels/entropy.py.
-_G0 = np.float32(0.333333283662796)
-_G1 = np.float32(-0.2500082850456238)
-_G2 = np.float32(0.20001445710659027)
-_G3 = np.float32(-0.16623273491859436)
-_G4 = np.float32(0.1419764757156372)
-_G5 = np.float32(-0.13156946003437042)
-_G6 = np.float32(0.12785537540912628)
-_G7 = np.float32(-0.07670865207910538)
-_ROOT_HALF_BITS = np.int32(0x3F3504F3)
-_ONE_BITS = np.int32(127 << 23)
-_MANTISSA = np.int32(23)
 _ZERO = np.float32(0.0)
-_HALF = np.float32(0.5)
 _ONE = np.float32(1.0)
 
 Floats = npt.NDArray[np.float32]
@@ -58,25 +41,18 @@ Doubles = npt.NDArray[np.float64]
 Entries = tuple[Longs, Ints, Floats, Floats]
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_FLAGS)
-def _exponential(value: np.float32) -> np.float32:
-    """e to ``value``, which may be as low as it likes; not above 80."""
-    scaled = max(value * _LOG2_E, _LEAST)
-    whole = np.int32(np.floor(scaled + _HALF))
-    f = scaled - np.float32(whole)
-    g = _E7 * f + _E6
-    g = g * f + _E5
-    g = g * f + _E4
-    g = g * f + _E3
-    g = g * f + _E2
-    g = g * f + _E1
-    result: np.float32 = np.float32(
-        (g * f + _E0) * np.int32(_ONE_BITS + (whole << _MANTISSA)).view(np.float32)
-    )
+@numba.njit(nogil=True, cache=True)
+def _largest(row: Floats) -> np.float32:
+    """The largest number of a row; NaN counts as above all. Integers, for a loop of vectors."""
+    bits = row.view(np.int32)
+    high = ordered(bits[0])
+    for j in range(len(bits)):
+        high = max(high, ordered(bits[j]))
+    result: np.float32 = np.int32(ordered(high)).view(np.float32)
     return result
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_FLAGS)
+@numba.njit(nogil=True, cache=True, fastmath=FLAGS)
 def _log_sums(
     scores: Floats, rows: Longs, scale: np.float32, totals: Doubles, first: int, last: int
 ) -> None:
@@ -87,17 +63,13 @@ def _log_sums(
         total = 0.0
         for start in range(0, concepts, _ROW):
             part = row[start : min(start + _ROW, concepts)]
-            high = part[0] * scale
-            alien = _ZERO
-            for j in range(len(part)):
-                high = max(high, part[j] * scale)
-                alien += part[j] * _ZERO
+            high = _largest(part) * scale
             if high > largest:
                 total *= math.exp(np.float64(largest) - np.float64(high))
                 largest = high
-            found = alien  # NaN where a score is NaN or infinite
-            for j in range(len(part)):
-                found += _exponential(part[j] * scale - largest)
+            found = _ZERO
+            for j in range(len(part)):  # NaN where a score is NaN or infinite
+                found += exponential(part[j] * scale - largest) + part[j] * _ZERO
             total += np.float64(found)
         block = np.float64(largest) + math.log(total)
         if totals[i] < block:
@@ -119,7 +91,7 @@ def log_sums(scores: Floats, rows: Longs, totals: Doubles, *, scale: float = 1.0
     spread(lambda first, last: _log_sums(scores, rows, factor, totals, first, last), len(rows))
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_FLAGS)
+@numba.njit(nogil=True, cache=True, fastmath=FLAGS)
 def _terms(
     table: Floats,
     starts: Longs,
@@ -166,8 +138,8 @@ def _terms(
             if since + 4 > flush or entry == end:  # bring each product to 1 … 2
                 for j in range(TILE):
                     bits = np.float32(part[j]).view(np.int32)
-                    exponent = (bits - _ONE_BITS) >> _MANTISSA
-                    part[j] = np.int32(bits - (exponent << _MANTISSA)).view(np.float32)
+                    exponent = (bits - ONE_BITS) >> MANTISSA
+                    part[j] = np.int32(bits - (exponent << MANTISSA)).view(np.float32)
                     exponents[j] += exponent
                 since = 0
         for j in range(width):
@@ -175,7 +147,32 @@ def _terms(
             powers[unit, j] += exponents[j]
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_FLAGS)
+@numba.njit(nogil=True, cache=True, fastmath=FLAGS)
+def _chances(
+    scores: Floats,
+    images: tuple[Longs, Floats, Floats],
+    scale: np.float32,
+    span: tuple[int, int],
+    held: Floats,
+    tile: Floats,
+) -> None:
+    """Fill a tile, ``(images, concepts)``, with the chances of a span of the concepts."""
+    places, shifts, factors = images
+    start, stop = span
+    for first in range(0, len(places), _AHEAD):
+        count = min(_AHEAD, len(places) - first)
+        for r in range(count):
+            row = scores[places[first + r], start:stop]
+            for j in range(len(row)):
+                held[r, j] = row[j]
+        for r in range(count):
+            shift, factor = shifts[first + r], factors[first + r]
+            row, out = held[r], tile[first + r]
+            for j in range(len(row)):
+                out[j] = exponential(row[j] * scale - shift) * factor
+
+
+@numba.njit(nogil=True, cache=True, fastmath=FLAGS)
 def _accumulate(
     scores: Floats,
     images: tuple[Longs, Floats, Floats],
@@ -185,32 +182,15 @@ def _accumulate(
     found: tuple[Floats, Ints],
     span: tuple[int, int],
 ) -> None:
-    places, shifts, factors = images
     starts, rows, weights, floors = entries
     products, powers = found
-    first, last = span
-    tiles = np.zeros((_BLOCK // TILE, len(places), TILE), np.float32)
-    for start in range(first, last, _BLOCK):
-        stop = min(start + _BLOCK, last)
-        for i in range(len(places)):
-            shift, factor = shifts[i], factors[i]
-            for at in range(start, stop, TILE):
-                row = scores[places[i], at : min(at + TILE, stop)]
-                out = tiles[(at - start) // TILE, i]
-                for j in range(len(row)):
-                    out[j] = _exponential(row[j] * scale - shift) * factor
-        for at in range(start, stop, TILE):
-            end = min(at + TILE, stop)
-            _terms(
-                tiles[(at - start) // TILE],
-                starts,
-                rows,
-                weights,
-                floors,
-                flush,
-                products[:, at:end],
-                powers[:, at:end],
-            )
+    tile = np.empty((len(images[0]), TILE), np.float32)
+    held = np.zeros((_AHEAD, TILE), np.float32)
+    for at in range(span[0], span[1], TILE):
+        end = min(at + TILE, span[1])
+        _chances(scores, images, scale, (at, end), held, tile)
+        part = products[:, at:end], powers[:, at:end]
+        _terms(tile, starts, rows, weights, floors, flush, part[0], part[1])
 
 
 def accumulate(
@@ -240,7 +220,7 @@ def accumulate(
     def run(first: int, last: int) -> None:
         _accumulate(scores, images, factor, entries, flush, found, (first, last))
 
-    spread(run, scores.shape[1], unit=_BLOCK)
+    spread(run, scores.shape[1], unit=TILE)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -295,26 +275,7 @@ def multiply(
     spread(run, table.shape[1], unit=TILE)
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_FLAGS)
-def _logarithm(product: np.float32) -> np.float32:
-    """Natural logarithm of a number from 1 to 2."""
-    bits = np.float32(product).view(np.int32)
-    exponent = (bits - _ROOT_HALF_BITS) >> _MANTISSA
-    f = np.int32(bits - (exponent << _MANTISSA)).view(np.float32) - _ONE
-    g = _G7 * f + _G6
-    g = g * f + _G5
-    g = g * f + _G4
-    g = g * f + _G3
-    g = g * f + _G2
-    g = g * f + _G1
-    g = g * f + _G0
-    result: np.float32 = np.float32(
-        np.float32(exponent) * np.float32(_LN2) + f + f * f * (f * g - _HALF)
-    )
-    return result
-
-
-@numba.njit(nogil=True, cache=True, fastmath=_FLAGS)
+@numba.njit(nogil=True, cache=True, fastmath=FLAGS)
 def _information(
     products: Floats,
     powers: Ints,
@@ -325,11 +286,11 @@ def _information(
     last: int,
 ) -> None:
     units = len(factors)
-    held = np.empty((units, _BLOCK))
-    largest = np.empty(_BLOCK)
-    total = np.empty(_BLOCK)
-    for start in range(first, last, _BLOCK):
-        width = min(_BLOCK, last - start)
+    held = np.empty((units, TILE))
+    largest = np.empty(TILE)
+    total = np.empty(TILE)
+    for start in range(first, last, TILE):
+        width = min(TILE, last - start)
         largest[:] = -np.inf
         total[:] = 0.0
         for unit in range(units):
@@ -339,14 +300,14 @@ def _information(
             value, log = held[unit, :width], products[unit, start : start + width]
             power = powers[unit, start : start + width]
             for j in range(width):
-                value[j] = factor * (np.float64(_logarithm(log[j])) + np.float64(power[j]) * _LN2)
+                value[j] = factor * (np.float64(logarithm(log[j])) + np.float64(power[j]) * _LN2)
             for j in range(width):
                 largest[j] = max(largest[j], value[j])
         for unit in range(units):
             if factors[unit] > 0.0:
                 value = held[unit, :width]
                 for j in range(width):
-                    total[j] += np.float64(_exponential(np.float32(value[j] - largest[j])))
+                    total[j] += np.float64(exponential(np.float32(value[j] - largest[j])))
         for j in range(width):
             total[j] = prior_weight * (largest[j] + math.log(total[j] / usable))
         for unit in range(units):
@@ -378,4 +339,83 @@ def information(products: Floats, powers: Ints, factors: Doubles, *, prior_weigh
     def run(first: int, last: int) -> None:
         _information(products, powers, factors, usable, prior_weight, first, last)
 
-    spread(run, products.shape[1], unit=_BLOCK)
+    spread(run, products.shape[1], unit=TILE)
+
+
+@numba.njit(nogil=True, cache=True, fastmath=FLAGS)
+def _inform(
+    scores: Floats,
+    images: tuple[Longs, Floats, Floats],
+    scale: np.float32,
+    entries: tuple[Longs, Ints, Floats, Floats],
+    flush: int,
+    sites: tuple[Longs, Doubles, Doubles],
+    out: Floats,
+    offset: int,
+    span: tuple[int, int],
+) -> None:
+    starts, rows, weights, floors = entries
+    bounds, factors, prior_weights = sites
+    tile = np.empty((len(images[0]), TILE), np.float32)
+    held = np.zeros((_AHEAD, TILE), np.float32)
+    products = np.empty((len(factors), TILE), np.float32)
+    powers = np.empty((len(factors), TILE), np.int32)
+    for start in range(span[0], span[1], TILE):
+        width = min(TILE, span[1] - start)
+        _chances(scores, images, scale, (offset + start, offset + start + width), held, tile)
+        products[:] = _ONE
+        powers[:] = 0
+        _terms(tile, starts, rows, weights, floors, flush, products, powers)
+        for site in range(len(prior_weights)):
+            first, last = bounds[site], bounds[site + 1]
+            of_site = factors[first:last]
+            usable = (of_site > 0.0).sum()
+            if usable:
+                _information(
+                    products[first:last],
+                    powers[first:last],
+                    of_site,
+                    usable,
+                    prior_weights[site],
+                    0,
+                    width,
+                )
+            else:
+                products[first:last] = _ZERO
+        for unit in range(len(factors)):
+            row = products[unit, :width]
+            target = out[unit, start : start + width]
+            for j in range(len(row)):
+                target[j] = row[j]
+
+
+def inform(
+    scores: Floats,
+    images: tuple[Longs, Floats, Floats],
+    entries: Entries,
+    sites: tuple[Longs, Doubles, Doubles],
+    out: Floats,
+    *,
+    offset: int,
+    scale: float,
+    flush: int,
+) -> None:
+    """:func:`accumulate` of all images and :func:`information`, tile by tile.
+
+    Args:
+        scores: As in :func:`accumulate`.
+        images: As there.
+        entries: As there, of all images.
+        sites: ``(sites + 1,)`` where the units of each site start, ``(units,)`` factor of each
+            unit's logarithms, and ``(sites,)`` λ.
+        out: ``(units, concepts)``, written.
+        offset: The concept of ``scores`` that is the first one of ``out``.
+        scale: As there.
+        flush: As there.
+    """
+    factor = np.float32(scale)
+
+    def run(first: int, last: int) -> None:
+        _inform(scores, images, factor, entries, flush, sites, out, offset, (first, last))
+
+    spread(run, out.shape[1], unit=TILE)
