@@ -237,7 +237,7 @@ def _chunk(source: ScoreSource, blocks: list[tuple[int, int]], budget: int) -> i
 
 def _normaliser(source: ScoreSource) -> Doubles:
     """Return ``log Σ_m exp(score)`` of each needed image."""
-    from neuronym.similarity.kernels.likelihood import log_sums
+    from neuronym.similarity.kernels.log_sums import log_sums
 
     totals = np.full(source.images, -np.inf)
     held = source.held
@@ -268,6 +268,7 @@ def _block(
 ) -> tuple[Tensor, Ints]:
     """Return all units' products for a block of concepts, and their exponents."""
     from neuronym.similarity.kernels import likelihood as kernel
+    from neuronym.similarity.kernels.log_sums import log_sums
 
     width = concepts[1] - concepts[0]
     products = torch.ones(units, width)
@@ -287,7 +288,7 @@ def _block(
             total = totals[first:last]
         else:
             total = np.full(last - first, -np.inf)
-            kernel.log_sums(scores, rows, total)
+            log_sums(scores, rows, total)
             _check_finite(total)
         shifts = total.astype(np.float32)
         kernel.accumulate(
