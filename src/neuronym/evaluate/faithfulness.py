@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from neuronym.devices import device_of
 from neuronym.errors import InputError
 from neuronym.evaluate.curves import ORDERS, Paths, Plan, area, checked_order, plan
 from neuronym.evaluate.faithfulness_result import Faithfulness, SiteFaithfulness
-from neuronym.evaluate.masking import Intact, Place, intact_pass, place_of, run_masked
+from neuronym.evaluate.masking import Intact, MaskedRuns, intact_pass, place_of
 from neuronym.models import LoadedModel
 from neuronym.probes import Batch, ProbeSet, batches
 from neuronym.record import Site
@@ -115,10 +115,7 @@ def faithfulness(
     options = options or FaithfulnessOptions()
     if not sites:
         raise InputError("no site to measure; give at least one")
-    places = [place_of(model.module, site.name, site.channel_dim) for site in sites]
-    collected = [
-        _Collected(place, site.units, options) for place, site in zip(places, sites, strict=True)
-    ]
+    collected = [_Collected(model.module, site, options) for site in sites]
     stream = batches(
         probes,
         batch_size=min(ATTRIBUTED, options.batch_size),
@@ -146,9 +143,10 @@ def faithfulness(
 class _Collected:
     """What has been measured at one site so far."""
 
-    def __init__(self, place: Place, units: int, options: FaithfulnessOptions) -> None:
-        self.place = place
-        self.units = units
+    def __init__(self, module: nn.Module, site: Site | SiteInfo, options: FaithfulnessOptions):
+        self.place = place_of(module, site.name, site.channel_dim)
+        self.run = MaskedRuns(module, self.place, batch_size=options.batch_size)
+        self.units = site.units
         self.options = options
         self.grid = np.arange(options.steps + 1) / options.steps
         self.rows: list[dict[str, float]] = []
@@ -169,13 +167,7 @@ class _Collected:
             if laid is None:
                 self.without += 1
                 continue
-            logits = run_masked(
-                model.module,
-                inputs[row],
-                self.place,
-                laid.keeps(self.units),
-                batch_size=self.options.batch_size,
-            )
+            logits = self.run(inputs[row], laid.keeps(self.units))
             if not np.isfinite(logits).all():
                 raise InputError(
                     f"without some units of site {self.place.name!r} the logits of image {name!r} "
