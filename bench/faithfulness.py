@@ -7,7 +7,7 @@ order of their contribution (``--orders`` for others) and at random, and prints 
 areas with intervals. ``--dense FOLDER`` measures a dense twin at the same sites. Before that it
 times our runs of one site against a plain loop, one whole forward pass per image and set of
 units, in the same process, and compares the logits. The table goes to
-``bench/results/faithfulness-DEVICE-torch-VERSION.json``.
+``bench/results/faithfulness-MACHINE-torch-VERSION.json``.
 """
 
 from __future__ import annotations
@@ -147,7 +147,9 @@ def main() -> None:
             result[f"{kind}, {order}"] = part
             if not asked.json:
                 show(f"{kind}, {order}", part)
-    path = RESULTS / f"faithfulness-cpu-torch-{torch.__version__.partition('+')[0]}.json"
+    version = torch.__version__.partition("+")[0]
+    machine = f"{platform.machine()}-{asked.threads}-threads"
+    path = RESULTS / f"faithfulness-{machine}-torch-{version}.json"
     write_json(path, result)
     if asked.json:
         print(json.dumps(result))
