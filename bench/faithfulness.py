@@ -26,7 +26,7 @@ from neuronym import models, probes
 from neuronym.evaluate import FaithfulnessOptions, faithfulness
 from neuronym.evaluate.curves import ORDERS
 from neuronym.evaluate.masking import MaskedRuns, masked, place_of
-from neuronym.files import write_json
+from neuronym.files import read_json, write_json
 from neuronym.models import LoadedModel, read_config
 from neuronym.probes import ProbeSet
 from neuronym.record import Site, find_sites
@@ -44,7 +44,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--last", type=int, default=500, help="how many, from the end")
     parser.add_argument("--orders", nargs="*", default=["signed"], choices=list(ORDERS))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sites", type=int, help="only so many of the last sites")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--add", action="store_true", help="do not repeat parts of an earlier run")
     parser.add_argument("--json", action="store_true")
     return parser.parse_args()
 
@@ -125,7 +127,11 @@ def main() -> None:
     count = min(asked.last, len(every))
     images = probes.subset(every, range(len(every) - count, len(every)))
     names = tuple(read_config(asked.model).converted)
-    result: dict[str, Any] = {
+    version = torch.__version__.partition("+")[0]
+    machine = f"{platform.machine()}-{asked.threads}-threads"
+    path = RESULTS / f"faithfulness-{machine}-torch-{version}.json"
+    result: dict[str, Any] = read_json(path) if asked.add and path.is_file() else {}
+    result |= {
         "images": count,
         "seed": asked.seed,
         "torch": torch.__version__,
@@ -136,21 +142,21 @@ def main() -> None:
     if asked.dense:
         loaded["dense"] = models.load(asked.dense)
     sites = sites_of(loaded["competitive"], names)
-    result["speed"] = [
-        against_a_loop(loaded["competitive"], images, site) for site in (sites[0], sites[-1])
-    ]
+    if "speed" not in result:
+        result["speed"] = [
+            against_a_loop(loaded["competitive"], images, site) for site in (sites[0], sites[-1])
+        ]
     if not asked.json:
         print(json.dumps(result["speed"], indent=1), flush=True)
     for kind, model in loaded.items():
         for order in asked.orders:
-            part = measured(model, images, sites_of(model, names), order, asked.seed)
+            if f"{kind}, {order}" in result:
+                continue
+            part = measured(model, images, sites_of(model, names)[: asked.sites], order, asked.seed)
             result[f"{kind}, {order}"] = part
             if not asked.json:
                 show(f"{kind}, {order}", part)
-    version = torch.__version__.partition("+")[0]
-    machine = f"{platform.machine()}-{asked.threads}-threads"
-    path = RESULTS / f"faithfulness-{machine}-torch-{version}.json"
-    write_json(path, result)
+            write_json(path, result)
     if asked.json:
         print(json.dumps(result))
 
