@@ -20,7 +20,7 @@ from neuronym.record import split_call
 
 __all__ = ["Intact", "MaskedRuns", "Place", "intact_pass", "masked", "place_of"]
 
-TRIED = 8  # runs of the first image that are compared
+TRIED_RUNS, TRIED_IMAGES = 8, 3  # how many are compared before replay is given up
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,11 @@ class MaskedRuns:
     """Runs images many times, each time with other units of a site at zero.
 
     What comes before the site runs once per image where that gives the same logits; this is
-    tried on the first image. Otherwise the whole network runs every time.
+    tried on the first image, and on the next ones if it fails there, because a near tie may be
+    won by another unit in a batch of another size. Otherwise the whole network runs every time.
+
+    Attributes:
+        replays: Whether it runs once per image; ``None`` while that is not known.
     """
 
     def __init__(self, module: nn.Module, place: Place, *, batch_size: int) -> None:
@@ -134,7 +138,8 @@ class MaskedRuns:
         self.module = module
         self.place = place
         self.batch_size = batch_size
-        self.replays: bool | None = None  # not known before the first image
+        self.replays: bool | None = None
+        self._failures = 0
 
     def __call__(self, image: Tensor, keep: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
         """Run one image once per row of a mask.
@@ -149,7 +154,7 @@ class MaskedRuns:
         mask = torch.from_numpy(keep).to(image.device)
         with evaluation(self.module), torch.no_grad():
             if self.replays is None:
-                self.replays = self._same(image, mask[: min(TRIED, self.batch_size)])
+                self._try(image, mask[: min(TRIED_RUNS, self.batch_size)])
             prefix = Prefix(self.module, image[None], self.place.module) if self.replays else None
             parts = [self._run(image, part, prefix) for part in mask.split(self.batch_size)]
         return torch.cat(parts).double().cpu().numpy()
@@ -161,17 +166,23 @@ class MaskedRuns:
             logits: Tensor = self.module(inputs)
         return logits
 
-    def _same(self, image: Tensor, keep: Tensor) -> bool:
+    def _try(self, image: Tensor, keep: Tensor) -> None:
         if not can_replay(self.module, self.place.call):
-            return False
+            self.replays = False
+            return
         prefix = Prefix(self.module, image[None], self.place.module)
         whole = self._run(image, keep, None)
         try:
             part = self._run(image, keep, prefix)
         except (RuntimeError, ValueError, TypeError):
-            return False  # a module that finished before the site has another kind of output
+            self.replays = False  # a part's output does not fit this many images
+            return
         scale = max(1.0, float(whole.abs().max()))
-        return part.shape == whole.shape and bool((part - whole).abs().max() <= 1e-4 * scale)
+        if part.shape == whole.shape and bool((part - whole).abs().max() <= 1e-4 * scale):
+            self.replays = True
+            return
+        self._failures += 1
+        self.replays = False if self._failures == TRIED_IMAGES else None
 
 
 @contextlib.contextmanager

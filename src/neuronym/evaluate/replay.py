@@ -69,14 +69,20 @@ class Prefix:
 
 
 def can_replay(module: nn.Module, call: int) -> bool:
-    """Whether outputs may stand for calls: nobody else watches them, and no call is skipped.
+    """Whether outputs may stand for calls.
+
+    Not where somebody else watches modules by hooks or has put a forward of their own in one
+    (compiled modules do), nor for a later call.
 
     Args:
         module: The network.
         call: Which call of the site counts; an earlier one might be replayed inside its parent.
     """
     return call == 0 and not any(
-        part._forward_hooks or part._forward_pre_hooks or isinstance(part, torch.jit.ScriptModule)
+        part._forward_hooks
+        or part._forward_pre_hooks
+        or "forward" in vars(part)
+        or isinstance(part, torch.jit.ScriptModule)
         for part in module.modules()
     )
 
