@@ -123,7 +123,9 @@ def _show(rows: Sequence[Metric]) -> None:
 
     table = Table(box=box.SIMPLE_HEAD)
     for heading in ("metric", "value", "95 % interval", "n"):
-        table.add_column(heading, justify="left" if heading == "metric" else "right")
+        table.add_column(
+            heading, justify="left" if heading == "metric" else "right", overflow="fold"
+        )
     for row in rows:
         interval = f"{row.interval[0]:.3f} to {row.interval[1]:.3f}" if row.interval else "–"
         table.add_row(escape(row.name), f"{row.value:.3f}", interval, str(row.n))
