@@ -13,6 +13,7 @@ from neuronym._version import __version__
 from neuronym.cli.bench import bench
 from neuronym.cli.demo import demo
 from neuronym.cli.dissect import dissect
+from neuronym.cli.evaluate import evaluate
 from neuronym.cli.explain import explain
 from neuronym.cli.export import export
 from neuronym.cli.fit_pocket import fit_pocket
@@ -40,8 +41,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (demo, train, head, record, merge, dissect, explain, report, export, bench):
+for command in (
+    demo,
+    train,
+    head,
+    record,
+    merge,
+    dissect,
+    explain,
+    evaluate,
+    report,
+    export,
+    bench,
+):
     app.command()(command)
+app.command()(bench)
 app.command("fit-pocket")(fit_pocket)
 
 

@@ -27,7 +27,6 @@ TITLE = "The neurons of a network that looks at scenes"
 SITES = "layers.1.act,layers.2.act"
 TEST_SEED, PROBE_SEED, CHECK_SEED = 101, 102, 103  # added to the seed: four disjoint sets
 SIMILARITY = "cosine"  # reads every image; the attributes are on a tenth to a half of them
-GROUPS = ("colour", "pattern", "shape", "background", "count")  # what a unit may be selective for
 EXPLAINED = 6
 
 
@@ -168,26 +167,10 @@ def _dissect(model: LoadedModel, probe: SceneSet, out: Path, *, quiet: bool) -> 
 
 def _truth(model: LoadedModel, atlas: Atlas, check: SceneSet) -> list[UnitTruth]:
     """Compare names with attributes on scenes that were not used for naming."""
-    import numpy as np
-
-    from neuronym.concepts import canonical
     from neuronym.dissect import record_sites
-    from neuronym.evaluate import attribute_truth
+    from neuronym.evaluate import scene_truth
 
-    table = check.attributes
-    columns = [index for index, group in enumerate(table.groups) if group in GROUPS]
-    rows: list[UnitTruth] = []
-    for site, recorded in record_sites(model, check, atlas.sites).items():
-        units = atlas.of_site(site)
-        rows += attribute_truth(
-            [(site, unit.unit, unit.name) for unit in units],
-            recorded,
-            np.asarray(table.values[:, columns]),
-            [table.names[index] for index in columns],
-            canonical=canonical,
-            live=[unit.live for unit in units],
-        )
-    return rows
+    return scene_truth(atlas, record_sites(model, check, atlas.sites), check.attributes)
 
 
 def _explain(model: LoadedModel, atlas: Atlas, check: SceneSet, out: Path) -> list[ExplainedImage]:
