@@ -9,15 +9,27 @@ from neuronym.results.atlas import (
     SiteInfo,
     Unit,
 )
+from neuronym.results.effect import (
+    AccuracyChange,
+    ClassChange,
+    EffectReport,
+    Flip,
+    ImageEffect,
+)
 from neuronym.results.explanation import ClassScore, Explanation, SampleSummary, Winner
 from neuronym.results.scorecard import Metric, Scorecard
 
 __all__ = [
     "UNNAMED",
+    "AccuracyChange",
     "Atlas",
+    "ClassChange",
     "ClassScore",
+    "EffectReport",
     "Explanation",
+    "Flip",
     "Formula",
+    "ImageEffect",
     "LinearFit",
     "Metric",
     "ProbeImage",
