@@ -328,6 +328,14 @@ class SiteSketch:
         """
         return quantiles(self.histogram, p, minimum=self.minimum, maximum=self.maximum)
 
+    def smallest(self, count: int) -> npt.NDArray[np.float32]:
+        """Return the ``count`` smallest activations of each unit, as :meth:`quantile` knows them.
+
+        Returns:
+            ``(units, count)`` float32, smallest first.
+        """
+        return smallest(self.histogram, count, minimum=self.minimum, maximum=self.maximum)
+
     def merge(self, other: SiteSketch) -> SiteSketch:
         """Return the sketch of the images of both, which must have none in common.
 
