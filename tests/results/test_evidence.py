@@ -106,7 +106,7 @@ def test_damage_is_named(tmp_path, name: str) -> None:
     path = tmp_path / "atlas" / "evidence" / name
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
-    with pytest.raises(UnreadableError, match=f"{name}.*damaged"):
+    with pytest.raises(UnreadableError, match=rf"{name}.*damaged"):
         _ = Atlas.load(tmp_path / "atlas").evidence
     path.unlink()
     with pytest.raises(MissingError, match=name):
@@ -117,10 +117,14 @@ def test_a_list_that_is_not_whole_is_refused(tmp_path) -> None:
     listed = of(*planted()).save(tmp_path)
     with pytest.raises(UnreadableError, match="schema 2"):
         Evidence.load(tmp_path, {**listed, "schema": 2})
-    with pytest.raises(UnreadableError, match="not whole evidence"):
-        Evidence.load(tmp_path, {**listed, "sites": {"act": "words.json"}, "images": None})
+    with pytest.raises(UnreadableError, match=r"words.json' cannot be read"):
+        Evidence.load(tmp_path, {**listed, "sites": {"act": "words.json"}})
+    with pytest.raises(UnreadableError, match=r"images.safetensors' lacks cross"):
+        Evidence.load(tmp_path, {**listed, "sites": {"act": "images.safetensors"}})
+    with pytest.raises(UnreadableError, match="not whole evidence: .* not None"):
+        Evidence.load(tmp_path, {**listed, "images": None})
     del listed["files"]
-    with pytest.raises(UnreadableError, match="not whole evidence.*files"):
+    with pytest.raises(UnreadableError, match=r"not whole evidence.*files"):
         Evidence.load(tmp_path, listed)
 
 

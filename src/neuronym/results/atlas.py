@@ -277,7 +277,9 @@ class Atlas:
         return units[index]
 
     def save(self, folder: str | Path) -> Atlas:
-        """Write tables and evidence, then the manifest last. Thumbnails are written by ``dissect`` before.
+        """Write tables and evidence, then the manifest last.
+
+        Thumbnails are written by ``dissect`` before.
 
         Returns:
             The same atlas with ``folder`` set.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -182,7 +181,7 @@ class Evidence:
         deviation = self.deviation(site)
         length = np.where(deviation > 0, deviation, np.inf) * np.sqrt(self.count)
         found = self.site(site).cross @ (vectors / spread[:, None]).T
-        return np.clip(found / length[:, None], -1, 1)
+        return np.asarray(np.clip(found / length[:, None], -1, 1), np.float64)
 
     def save(self, folder: str | Path) -> dict[str, Any]:
         """Write the arrays into a folder, one file for the images and one per site.

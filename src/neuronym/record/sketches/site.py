@@ -17,7 +17,7 @@ from neuronym.record.sketches.checks import (
     finite_activations,
     finite_embeddings,
 )
-from neuronym.record.sketches.histogram import BUCKETS, quantiles
+from neuronym.record.sketches.histogram import BUCKETS, quantiles, smallest
 from neuronym.record.sketches.moments import add_products
 from neuronym.spread import spread
 
