@@ -10,13 +10,16 @@ from neuronym.results.atlas import (
     Unit,
 )
 from neuronym.results.explanation import ClassScore, Explanation, SampleSummary, Winner
+from neuronym.results.explanations import ClassUnit, ExplanationSet
 from neuronym.results.scorecard import Metric, Scorecard
 
 __all__ = [
     "UNNAMED",
     "Atlas",
     "ClassScore",
+    "ClassUnit",
     "Explanation",
+    "ExplanationSet",
     "Formula",
     "LinearFit",
     "Metric",
