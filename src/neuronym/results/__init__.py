@@ -11,14 +11,17 @@ from neuronym.results.atlas import (
 )
 from neuronym.results.evidence import Evidence, SiteEvidence
 from neuronym.results.explanation import ClassScore, Explanation, SampleSummary, Winner
+from neuronym.results.explanations import ClassUnit, ExplanationSet
 from neuronym.results.scorecard import Metric, Scorecard
 
 __all__ = [
     "UNNAMED",
     "Atlas",
     "ClassScore",
+    "ClassUnit",
     "Evidence",
     "Explanation",
+    "ExplanationSet",
     "Formula",
     "LinearFit",
     "Metric",
