@@ -9,6 +9,13 @@ from neuronym.results.atlas import (
     SiteInfo,
     Unit,
 )
+from neuronym.results.effect import (
+    AccuracyChange,
+    ClassChange,
+    EffectReport,
+    Flip,
+    ImageEffect,
+)
 from neuronym.results.evidence import Evidence, SiteEvidence
 from neuronym.results.explanation import ClassScore, Explanation, SampleSummary, Winner
 from neuronym.results.explanations import ClassUnit, ExplanationSet
@@ -16,13 +23,18 @@ from neuronym.results.scorecard import Metric, Scorecard
 
 __all__ = [
     "UNNAMED",
+    "AccuracyChange",
     "Atlas",
+    "ClassChange",
     "ClassScore",
     "ClassUnit",
+    "EffectReport",
     "Evidence",
     "Explanation",
     "ExplanationSet",
+    "Flip",
     "Formula",
+    "ImageEffect",
     "LinearFit",
     "Metric",
     "ProbeImage",
