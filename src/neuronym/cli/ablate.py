@@ -11,7 +11,15 @@ import typer
 
 from neuronym.cli._changes import action_of, changes
 from neuronym.cli._console import progress
-from neuronym.cli._options import BatchSize, MaybeImages, MaybeModel, Overwrite, Quiet
+from neuronym.cli._made_with import model_of, vision_text_of
+from neuronym.cli._options import (
+    BatchSize,
+    MaybeImages,
+    MaybeModel,
+    MaybeVisionText,
+    Overwrite,
+    Quiet,
+)
 
 if TYPE_CHECKING:
     from neuronym.intervene import EffectOptions
@@ -55,8 +63,12 @@ def ablate(
         _Texts,
         typer.Option("--name", help="All units of the atlas with such a name: '*water*'."),
     ] = None,
+    match: Annotated[
+        _Texts,
+        typer.Option("--match", help="All units of the atlas that fit this text significantly."),
+    ] = None,
     do: Annotated[
-        str, typer.Option("--do", help="With --name: silence, hand_over or scale=FACTOR.")
+        str, typer.Option("--do", help="With --name, --match: silence, hand_over or scale=FACTOR.")
     ] = "silence",
     edit: Annotated[
         Path | None, typer.Option("--edit", help="An edit that was saved before (edit.json).")
@@ -71,6 +83,7 @@ def ablate(
     apply: Annotated[
         Path | None, typer.Option("--apply", help="The folder for the edited model, for good.")
     ] = None,
+    vision_text: MaybeVisionText = None,
     batch_size: BatchSize = 64,
     largest: Annotated[
         int, typer.Option("--largest", min=0, help="Images shown, those that change most.")
@@ -87,7 +100,7 @@ def ablate(
 
     found = AtlasResult.load(atlas) if atlas is not None else None
     wanted = changes(silence or (), hand_over or (), force or (), scale or ())
-    wanted += _named(found, name or (), do)
+    wanted += _found(found, name or (), match or (), do, vision_text)
     if not wanted and edit is None:
         raise InputError("nothing to change: give --silence, --hand-over, --force, --scale, ...")
     if not (image or images or out or apply):
@@ -98,7 +111,7 @@ def ablate(
     for path in image or ():
         if not path.is_file():
             raise MissingError(f"image {str(path)!r} does not exist")
-    loaded = _model(model, found)
+    loaded = model_of(model, found)
     made = make_edit(loaded, [*_earlier(edit, loaded), *wanted])
     claims = {
         place: claim_folder(place, kind=kind, overwrite=overwrite)
@@ -124,39 +137,31 @@ def ablate(
             typer.echo(str(place))
 
 
-def _named(atlas: AtlasResult | None, patterns: Sequence[str], do: str) -> list[Change]:
+def _found(
+    atlas: AtlasResult | None,
+    patterns: Sequence[str],
+    texts: Sequence[str],
+    do: str,
+    vision_text: str | None,
+) -> list[Change]:
+    """Return what is done to the units that match a name or a text."""
     from neuronym.errors import InputError
     from neuronym.intervene import changes_to, units_named
+    from neuronym.search import match_texts
 
-    if not patterns:
+    if not patterns and not texts:
         return []
     if atlas is None:
-        raise InputError("--name needs --atlas, which holds the names")
+        option = "--name" if patterns else "--match"
+        raise InputError(f"{option} needs --atlas, which says what the units see")
     action, factor = action_of(do)
     units = {unit.key: unit for pattern in patterns for unit in units_named(atlas, pattern)}
+    if texts:
+        for match in match_texts(atlas, vision_text_of(vision_text, atlas), texts):
+            if not match.matching:
+                raise InputError(match.nothing())
+            units |= {each.key: atlas.unit(each.site, each.unit) for each in match.matching}
     return list(changes_to(atlas, list(units.values()), action, factor=factor))
-
-
-def _model(spec: str | None, atlas: AtlasResult | None) -> LoadedModel:
-    """Load the model that was given, or the one that the atlas was made from."""
-    from neuronym.errors import InputError, NeuronymError
-    from neuronym.models import check_made_from, load
-
-    if spec is None and atlas is None:
-        raise InputError("give --model, or --atlas for the model that it was made from")
-    if spec is not None or atlas is None:
-        loaded = load(str(spec))
-    else:
-        try:
-            loaded = load(atlas.model_spec)
-        except NeuronymError as error:
-            raise InputError(
-                f"the atlas's model {atlas.model_spec!r} cannot be loaded: {error}; say where it "
-                "is by --model"
-            ) from error
-    if atlas is not None:
-        check_made_from(loaded, atlas.provenance, what="the atlas")
-    return loaded
 
 
 def _earlier(path: Path | None, model: LoadedModel) -> tuple[Change, ...]:

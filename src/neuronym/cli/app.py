@@ -20,6 +20,7 @@ from neuronym.cli.fit_pocket import fit_pocket
 from neuronym.cli.head import head
 from neuronym.cli.record import merge, record
 from neuronym.cli.report import report
+from neuronym.cli.search import search
 from neuronym.cli.train import train
 from neuronym.errors import NeuronymError, nearest
 
@@ -43,7 +44,7 @@ app = typer.Typer(
 
 _COMMANDS = (
     *(demo, train, head, record, merge, dissect),
-    *(explain, ablate, report, export, bench),
+    *(explain, search, ablate, report, export, bench),
 )
 for command in _COMMANDS:
     app.command()(command)

@@ -16,7 +16,9 @@ from neuronym.results.effect import (
     Flip,
     ImageEffect,
 )
+from neuronym.results.evidence import Evidence, SiteEvidence
 from neuronym.results.explanation import ClassScore, Explanation, SampleSummary, Winner
+from neuronym.results.explanations import ClassUnit, ExplanationSet
 from neuronym.results.scorecard import Metric, Scorecard
 
 __all__ = [
@@ -25,8 +27,11 @@ __all__ = [
     "Atlas",
     "ClassChange",
     "ClassScore",
+    "ClassUnit",
     "EffectReport",
+    "Evidence",
     "Explanation",
+    "ExplanationSet",
     "Flip",
     "Formula",
     "ImageEffect",
@@ -35,6 +40,7 @@ __all__ = [
     "ProbeImage",
     "SampleSummary",
     "Scorecard",
+    "SiteEvidence",
     "SiteInfo",
     "Unit",
     "Winner",
