@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from neuronym._version import __version__
+from neuronym.cli.ablate import ablate
 from neuronym.cli.bench import bench
 from neuronym.cli.demo import demo
 from neuronym.cli.dissect import dissect
@@ -20,6 +21,7 @@ from neuronym.cli.fit_pocket import fit_pocket
 from neuronym.cli.head import head
 from neuronym.cli.record import merge, record
 from neuronym.cli.report import report
+from neuronym.cli.search import search
 from neuronym.cli.train import train
 from neuronym.errors import NeuronymError, nearest
 
@@ -41,21 +43,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (
-    demo,
-    train,
-    head,
-    record,
-    merge,
-    dissect,
-    explain,
-    evaluate,
-    report,
-    export,
-    bench,
-):
+_COMMANDS = (
+    *(demo, train, head, record, merge, dissect),
+    *(explain, search, ablate, evaluate, report, export, bench),
+)
+for command in _COMMANDS:
     app.command()(command)
-app.command()(bench)
 app.command("fit-pocket")(fit_pocket)
 
 

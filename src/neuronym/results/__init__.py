@@ -9,20 +9,38 @@ from neuronym.results.atlas import (
     SiteInfo,
     Unit,
 )
+from neuronym.results.effect import (
+    AccuracyChange,
+    ClassChange,
+    EffectReport,
+    Flip,
+    ImageEffect,
+)
+from neuronym.results.evidence import Evidence, SiteEvidence
 from neuronym.results.explanation import ClassScore, Explanation, SampleSummary, Winner
+from neuronym.results.explanations import ClassUnit, ExplanationSet
 from neuronym.results.scorecard import Metric, Scorecard
 
 __all__ = [
     "UNNAMED",
+    "AccuracyChange",
     "Atlas",
+    "ClassChange",
     "ClassScore",
+    "ClassUnit",
+    "EffectReport",
+    "Evidence",
     "Explanation",
+    "ExplanationSet",
+    "Flip",
     "Formula",
+    "ImageEffect",
     "LinearFit",
     "Metric",
     "ProbeImage",
     "SampleSummary",
     "Scorecard",
+    "SiteEvidence",
     "SiteInfo",
     "Unit",
     "Winner",
