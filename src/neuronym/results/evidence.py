@@ -169,18 +169,29 @@ class Evidence:
         Raises:
             InputError: There is no such site, or the embeddings are not finite ``(texts, dim)``.
         """
+        return self.along(site, self.directions(texts))
+
+    def directions(self, texts: npt.NDArray[np.floating]) -> Doubles:
+        """Return ``t / √(N tᵀ S t)``, which serves every site: ``(texts, dim)``.
+
+        0 where a text's scores do not vary. Raises as :meth:`correlations`.
+        """
         given = np.asarray(texts)
         if given.ndim != 2 or given.shape[1] != self.dim or not np.isfinite(given).all():
             raise InputError(
                 f"texts must be finite embeddings of shape (texts, {self.dim}), not {given.shape}"
             )
         vectors = given.astype(np.float64)
-        second = ((vectors @ (self.products / self.count)) * vectors).sum(1)
         variance = ((vectors @ self.covariance()) * vectors).sum(1)
+        second = variance + (vectors @ (self.sums / self.count)) ** 2
         spread = np.sqrt(np.where(variance > _ROUNDING * second, variance, np.inf) * self.count)
+        return np.asarray(vectors / spread[:, None])
+
+    def along(self, site: str, directions: npt.NDArray[np.floating]) -> Doubles:
+        """Return the correlations of units with what :meth:`directions` gave, or a part of it."""
         deviation = self.deviation(site)
         length = np.where(deviation > 0, deviation, np.inf) * np.sqrt(self.count)
-        found = self.site(site).cross @ (vectors / spread[:, None]).T
+        found = self.site(site).cross @ directions.T
         return np.asarray(np.clip(found / length[:, None], -1, 1), np.float64)
 
     def save(self, folder: str | Path) -> dict[str, Any]:

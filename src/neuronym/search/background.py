@@ -47,14 +47,14 @@ def compare(
         texts: ``(texts, dim)`` embeddings.
         heard: ``(units,)`` the units that count for ``by_chance``.
     """
-    found = _correlations(evidence, sites, texts)
+    found = _correlations(evidence, sites, evidence.directions(texts))
     reached = np.zeros(found.shape, np.int64)
     totals, squares = np.zeros(len(found)), np.zeros(len(found))
     other = ~_same(evidence.background, texts)
-    words = len(evidence.words)
+    words, background = len(evidence.words), _narrow(evidence, evidence.background)
     for start in range(0, words, _AT_ONCE):
         part = slice(start, start + _AT_ONCE)
-        fits = _correlations(evidence, sites, evidence.background[part])
+        fits = _correlations(evidence, sites, background[part])
         totals += fits.sum(1)
         squares += (fits**2).sum(1)
         for row in range(len(texts)):
@@ -68,14 +68,21 @@ def compare(
     random = np.concatenate(
         [
             _standing(_correlations(evidence, sites, part), mean, spread, heard)
-            for part in np.array_split(_directions(evidence.background), 2)
+            for part in np.array_split(_narrow(evidence, _drawn(evidence.background)), 2)
         ]
     )
     return Compared(found, shares, (random[:, None] >= best).mean(0))
 
 
-def _correlations(evidence: Evidence, sites: Sequence[str], texts: Floats) -> Doubles:
-    return np.concatenate([evidence.correlations(site, texts) for site in sites])
+def _correlations(
+    evidence: Evidence, sites: Sequence[str], directions: npt.NDArray[np.floating]
+) -> Doubles:
+    return np.concatenate([evidence.along(site, directions) for site in sites])
+
+
+def _narrow(evidence: Evidence, texts: Floats) -> Floats:
+    """Directions of many texts in float32, whose rounding moves no share that is worth telling."""
+    return np.asarray(evidence.directions(texts), np.float32)
 
 
 def _standing(
@@ -88,7 +95,7 @@ def _standing(
     return np.asarray(both[heard].max(0, initial=0.0))
 
 
-def _directions(background: Floats) -> Floats:
+def _drawn(background: Floats) -> Floats:
     """Draw directions with the mean and the covariance of the words: ``(directions, dim)``."""
     mean = background.mean(0)
     generator = np.random.default_rng(0)  # the same for every query

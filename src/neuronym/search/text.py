@@ -117,7 +117,7 @@ def match_text(
     sites: str | Sequence[str] | None = None,
     level: float = 0.05,
     specific: float = 0.01,
-    chance: float = 0.1,
+    chance: float = 0.05,
     templates: str | Sequence[str] | None = None,
 ) -> TextMatch:
     """Find the units that see what a text says.
@@ -175,7 +175,7 @@ def match_texts(
     sites: str | Sequence[str] | None = None,
     level: float = 0.05,
     specific: float = 0.01,
-    chance: float = 0.1,
+    chance: float = 0.05,
     templates: str | Sequence[str] | None = None,
 ) -> list[TextMatch]:
     """As :func:`match_text` for several texts, each on its own; the background is read once."""
