@@ -1,6 +1,27 @@
 """Why one image got its decision: winners, their names and their signed contributions."""
 
 from neuronym.explain.contributions import Contributions, contributions
-from neuronym.explain.one import explain, explain_images, image_winners
+from neuronym.explain.one import (
+    Examination,
+    ExplainOptions,
+    examine,
+    explain,
+    explain_images,
+    explain_sites,
+    image_winners,
+)
+from neuronym.explain.places import Grid, PositionMap
 
-__all__ = ["Contributions", "contributions", "explain", "explain_images", "image_winners"]
+__all__ = [
+    "Contributions",
+    "Examination",
+    "ExplainOptions",
+    "Grid",
+    "PositionMap",
+    "contributions",
+    "examine",
+    "explain",
+    "explain_images",
+    "explain_sites",
+    "image_winners",
+]

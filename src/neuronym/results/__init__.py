@@ -9,7 +9,14 @@ from neuronym.results.atlas import (
     SiteInfo,
     Unit,
 )
-from neuronym.results.explanation import ClassScore, Explanation, SampleSummary, Winner
+from neuronym.results.explanation import (
+    ClassScore,
+    Explanation,
+    Place,
+    RunnerUp,
+    SampleSummary,
+    Winner,
+)
 from neuronym.results.scorecard import Metric, Scorecard
 
 __all__ = [
@@ -20,7 +27,9 @@ __all__ = [
     "Formula",
     "LinearFit",
     "Metric",
+    "Place",
     "ProbeImage",
+    "RunnerUp",
     "SampleSummary",
     "Scorecard",
     "SiteInfo",
