@@ -11,13 +11,12 @@ from torch import Tensor
 
 from neuronym._version import __version__
 from neuronym.errors import InputError
-from neuronym.explain.causal import Effects, Variants, effects
+from neuronym.explain.causal import effects
 from neuronym.explain.passes import Question, SitePass
 from neuronym.explain.places import Grid, grid_of, places
 from neuronym.explain.runner_up import Seconds, seconds
 from neuronym.explain.samples import Samples
 from neuronym.models import LoadedModel
-from neuronym.record import split_call
 from neuronym.results import ClassScore, Explanation, Place, RunnerUp, SiteInfo, Unit, Winner
 
 __all__ = ["Context", "build", "image_winners", "token_of"]
@@ -171,13 +170,12 @@ def _effects(
 ) -> dict[int, tuple[float, float | None]]:
     if not units:
         return {}
-    module, call = split_call(made.site.name)
-    site, found = made.site, made.found
-    variants = Variants(module, call, site.channel_dim, site.competitors, tuple(units))
-    measured: Effects = effects(
+    found = made.found
+    measured = effects(
         context.question.model.module,
         context.question.inputs[row : row + 1],
-        variants,
+        made.site,
+        units,
         target=int(found.targets[row]),
         against=None if found.against is None else int(found.against[row]),
     )

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
 from PIL import Image
@@ -20,7 +19,7 @@ from neuronym.explain.passes import Question, SitePass, run_passes, sample_passe
 from neuronym.explain.places import Grid, PositionMap, prefix_tokens
 from neuronym.explain.samples import Samples, draw
 from neuronym.explain.select import ALL, class_index, select_sites
-from neuronym.models import LoadedModel
+from neuronym.models import LoadedModel, check_made_from
 from neuronym.probes import decode, to_rgb
 from neuronym.results import Atlas, Explanation
 
@@ -258,7 +257,7 @@ def _examine(request: _Request, images: Sequence[Image.Image]) -> list[list[Exam
     model, atlas = request.model, request.atlas
     options = request.options or ExplainOptions()
     sites = select_sites(atlas, request.sites)
-    _check_same_model(model, atlas)
+    check_made_from(model, atlas.provenance, what="the atlas")
     device = device_of(model.module)
     inputs = torch.stack([model.transform(image) for image in images]).to(device)
     targets, against = (
@@ -305,16 +304,6 @@ def _examination(made: SitePass, row: int, context: Context, picture: Image.Imag
 
 def _draw_once(question: Question) -> list[tuple[Contributions, Tensor | None]]:
     return [(made.found, made.mask) for made in sample_passes(question)]
-
-
-def _check_same_model(model: LoadedModel, atlas: Atlas) -> None:
-    made_from: Any = atlas.provenance.get("model", {})
-    expected = made_from.get("fingerprint")
-    if expected is not None and expected != model.fingerprint:
-        raise InputError(
-            f"the atlas was made from another model: its fingerprint is {expected} "
-            f"({made_from.get('spec')!r}), this one's is {model.fingerprint} ({model.spec!r})"
-        )
 
 
 def _picture(image: ImageLike) -> tuple[str, Image.Image]:

@@ -49,8 +49,8 @@ class SitePass:
         found: The contributions.
         gradient: ``(images, units, positions)``, of what is explained at the site's output.
         mask: ``(images, units, positions)`` bool, who won; ``None`` at a dense site.
-        responses: ``(images, units, positions)``, what competed; ``None`` at a dense site, and
-            in a pass over samples.
+        responses: ``(images, units, positions)``, what competed; ``None`` at a dense site, at one
+            that is edited, and in a pass over samples.
     """
 
     site: SiteInfo
@@ -106,7 +106,8 @@ def _forward_backward(question: Question, *, keep: Sequence[str]) -> list[SitePa
         if site.competitors is not None:
             record = _record(site, records.get(name, []), call)
             mask = units_first(record.mask, record.channel_dim)
-            if record.logits is not None:
+            edit = getattr(module.get_submodule(name), "edit", None)
+            if record.logits is not None and edit is None:  # under an edit others may pass
                 responses = units_first(record.logits.detach(), record.channel_dim)
         gradient = units_first(each.gradient, site.channel_dim)
         shape = tuple(each.activation.shape)
