@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain, repeat
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,10 +15,12 @@ from neuronym.errors import InputError
 from neuronym.explain.causal import effects
 from neuronym.explain.passes import Question, SitePass
 from neuronym.explain.places import Grid, grid_of, places
-from neuronym.explain.runner_up import Seconds, seconds
+from neuronym.explain.runner_up import seconds
 from neuronym.explain.samples import Samples
 from neuronym.models import LoadedModel
 from neuronym.results import ClassScore, Explanation, Place, RunnerUp, SiteInfo, Unit, Winner
+
+_Four: TypeAlias = tuple["float | None", "float | None", "float | None", "float | None"]
 
 __all__ = ["Context", "build", "image_winners", "token_of"]
 
@@ -41,20 +44,6 @@ class Context:
     causal: int
     prefix: int | None
     drawn: Samples | None
-
-
-@dataclass(frozen=True, eq=False)
-class _Columns:
-    """What winners get beside their names: unit → value, for the units that are listed."""
-
-    activation: list[float]
-    contribution: list[float]
-    image_winner: list[bool]
-    win_rate: list[float] | None
-    seconds: tuple[list[int], list[float], list[float], list[float]] | None
-    places: Mapping[int, Place | None]
-    effects: Mapping[int, tuple[float, float | None]]
-    sampled: Mapping[str, list[float]]
 
 
 def build(made: SitePass, row: int, context: Context) -> tuple[Explanation, Grid | None]:
@@ -99,95 +88,107 @@ def build(made: SitePass, row: int, context: Context) -> tuple[Explanation, Grid
 
 def _winners(made: SitePass, row: int, context: Context, grid: Grid | None) -> tuple[Winner, ...]:
     activations, mask = made.found.activations[row], None if made.mask is None else made.mask[row]
-    listed = ((activations != 0) if mask is None else mask).any(-1).nonzero()[:, 0].tolist()
-    contribution = made.found.per_unit[row].tolist()
-    listed.sort(key=lambda unit: -abs(contribution[unit]))
-    chosen = listed if mask is None else image_winners(activations, mask, made.site).tolist()
-    columns = _Columns(
-        activation=activations.double().sum(-1).tolist(),
-        contribution=contribution,
-        image_winner=[True] * made.site.units if mask is None else chosen,
-        win_rate=None if mask is None else mask.double().mean(-1).tolist(),
-        seconds=_seconds(made, row),
-        places={} if grid is None else places(activations, made.found.values[row], listed, grid),
-        effects=_effects(made, row, context, listed[: context.causal]),
-        sampled=_sampled(context.drawn, row),
+    listed = ((activations != 0) if mask is None else mask).any(-1).nonzero()[:, 0]
+    contributions = made.found.per_unit[row]
+    order = contributions[listed].abs().argsort(descending=True, stable=True)
+    listed = listed[order]
+    units = listed.tolist()
+    chosen = None if mask is None else image_winners(activations, mask, made.site)[listed].tolist()
+    rates = None if mask is None else mask[listed].double().mean(-1).tolist()
+    nothing = [None] * len(units)
+    columns = zip(
+        units,
+        activations[listed].double().sum(-1).tolist(),
+        contributions[listed].tolist(),
+        repeat(True, len(units)) if chosen is None else chosen,
+        nothing if rates is None else rates,
+        _runner_ups(made, row, context, listed) or nothing,
+        nothing if grid is None else places(activations, made.found.values[row], listed, grid),
+        _effects(made, row, context, units),
+        _sampled(context.drawn, row, listed),
+        strict=True,
     )
-    return tuple(_winner(unit, columns, context.units) for unit in listed)
+    return tuple(_winner(context.units, *column) for column in columns)
 
 
-def _winner(index: int, columns: _Columns, units: tuple[Unit, ...]) -> Winner:
+def _winner(
+    units: tuple[Unit, ...],
+    index: int,
+    activation: float,
+    contribution: float,
+    image_winner: bool,
+    win_rate: float | None,
+    runner_up: RunnerUp | None,
+    place: Place | None,
+    effect: tuple[float | None, float | None],
+    sampled: _Four,
+) -> Winner:
+    """Fill one row by position, in the order of the fields: an explanation has hundreds."""
     unit = units[index]
-    runner_up = None
-    if columns.seconds is not None:
-        second, share, response, change = (column[index] for column in columns.seconds)
-        runner_up = RunnerUp(int(second), units[int(second)].name, share, response, change)
-    silenced, handed_over = columns.effects.get(index, (None, None))
-    sampled = columns.sampled
+    candidates = unit.runner_up_names if unit.name is None else ()
     return Winner(
-        unit=index,
-        block=unit.block,
-        name=unit.name,
-        score=unit.score,
-        activation=columns.activation[index],
-        contribution=columns.contribution[index],
-        image_winner=columns.image_winner[index],
-        win_rate=None if columns.win_rate is None else columns.win_rate[index],
-        win_rate_usual=unit.win_rate,
-        sample_wins=sampled["wins"][index] if sampled else None,
-        sample_win_rate=sampled["win_rate"][index] if sampled else None,
-        contribution_mean=sampled["contribution_mean"][index] if sampled else None,
-        contribution_spread=sampled["contribution_spread"][index] if sampled else None,
-        p_value=unit.p_value,
-        q_value=unit.q_value,
-        unnamed=unit.unnamed,
-        candidate=unit.runner_up_names[0] if unit.name is None and unit.runner_up_names else None,
-        runner_up=runner_up,
-        effect_silenced=silenced,
-        effect_handed_over=handed_over,
-        place=columns.places.get(index),
+        index,
+        unit.block,
+        unit.name,
+        unit.score,
+        activation,
+        contribution,
+        image_winner,
+        win_rate,
+        unit.win_rate,
+        *sampled,
+        unit.p_value,
+        unit.q_value,
+        unit.unnamed,
+        candidates[0] if candidates else None,
+        runner_up,
+        *effect,
+        place,
     )
 
 
-def _seconds(
-    made: SitePass, row: int
-) -> tuple[list[int], list[float], list[float], list[float]] | None:
+def _runner_ups(
+    made: SitePass, row: int, context: Context, listed: Tensor
+) -> list[RunnerUp] | None:
     if made.mask is None or made.responses is None or made.site.competitors is None:
         return None
-    found: Seconds = seconds(
+    found = seconds(
         made.responses[row],
         made.mask[row],
         made.gradient[row],
         competitors=made.site.competitors,
     )
     parts = (found.unit, found.share, found.response, found.change)
-    unit, share, response, change = (part.tolist() for part in parts)
-    return unit, share, response, change
+    rows = zip(*(part[listed].tolist() for part in parts), strict=True)
+    return [RunnerUp(unit, context.units[unit].name, *rest) for unit, *rest in rows]
 
 
 def _effects(
     made: SitePass, row: int, context: Context, units: list[int]
-) -> dict[int, tuple[float, float | None]]:
-    if not units:
-        return {}
+) -> Iterable[tuple[float | None, float | None]]:
+    """Return what silencing and handing over changed, for the first units; then nothing."""
+    first = units[: context.causal]
+    if not first:
+        return repeat((None, None), len(units))
     found = made.found
     measured = effects(
         context.question.model.module,
         context.question.inputs[row : row + 1],
         made.site,
-        units,
+        first,
         target=int(found.targets[row]),
         against=None if found.against is None else int(found.against[row]),
     )
-    handed = measured.handed_over or (None,) * len(units)
-    return dict(zip(units, zip(measured.silenced, handed, strict=True), strict=True))
+    handed = measured.handed_over or (None,) * len(first)
+    pairs = zip(measured.silenced, handed, strict=True)
+    return chain(pairs, repeat((None, None), len(units) - len(first)))
 
 
-def _sampled(drawn: Samples | None, row: int) -> dict[str, list[float]]:
+def _sampled(drawn: Samples | None, row: int, listed: Tensor) -> Iterable[_Four]:
     if drawn is None:
-        return {}
-    names = ("wins", "win_rate", "contribution_mean", "contribution_spread")
-    return {name: getattr(drawn, name)[row].tolist() for name in names}
+        return repeat((None, None, None, None), len(listed))
+    parts = (drawn.wins, drawn.win_rate, drawn.contribution_mean, drawn.contribution_spread)
+    return zip(*(part[row, listed].tolist() for part in parts), strict=True)
 
 
 def image_winners(activations: Tensor, mask: Tensor, site: SiteInfo) -> Tensor:

@@ -113,39 +113,29 @@ def grid_of(
     )
 
 
-def places(
-    activations: Tensor, values: Tensor, units: list[int], grid: Grid
-) -> dict[int, Place | None]:
+def places(activations: Tensor, values: Tensor, units: Tensor, grid: Grid) -> list[Place | None]:
     """Return where each unit's masked activation is largest in size.
 
     Args:
         activations, values: ``(units, positions)``, masked activations and contributions.
-        units: Indices of the units that are asked for.
+        units: ``(asked,)`` int64, the units that are asked for.
         grid: From :func:`grid_of`.
 
     Returns:
-        Unit → its place; ``None`` for a unit that passed nothing inside the grid.
+        A place per unit asked for; ``None`` for one that passed nothing inside the grid.
     """
-    inside = activations[units, grid.first :].abs()
-    sizes, cells = inside.max(-1)
-    found: dict[int, Place | None] = {}
+    sizes, cells = activations[units, grid.first :].abs().max(-1)
     at = cells + grid.first
-    rows = zip(
-        units,
-        sizes.tolist(),
-        cells.tolist(),
-        activations[units, at].tolist(),
-        values[units, at].tolist(),
-        strict=True,
-    )
+    parts = (sizes, cells, activations[units, at], values[units, at])
+    found: list[Place | None] = []
     boxes: dict[int, tuple[float, float, float, float]] = {}
-    for unit, size, cell, activation, value in rows:
+    for size, cell, activation, value in zip(*(part.tolist() for part in parts), strict=True):
         if size == 0:
-            found[unit] = None
+            found.append(None)
             continue
-        box = boxes.setdefault(cell, grid.box(cell))
+        box = boxes.get(cell) or boxes.setdefault(cell, grid.box(cell))
         centre = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
-        found[unit] = Place(box, centre, activation, value)
+        found.append(Place(box, centre, activation, value))
     return found
 
 
