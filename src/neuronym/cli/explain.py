@@ -1,4 +1,4 @@
-"""``neuronym explain``: one image by its winners."""
+"""``neuronym explain``: one image, or a data set, by its winners."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neuronym.cli._options import Atlas, Seed
+from neuronym.cli._explain_set import SetRequest, check_request, explain_images
+from neuronym.cli._options import Atlas, Overwrite, Quiet, Seed
 
 if TYPE_CHECKING:
     from neuronym.models import LoadedModel
@@ -19,7 +20,13 @@ __all__ = ["explain"]
 
 def explain(
     atlas: Atlas,
-    image: Annotated[Path, typer.Option("--image", help="The image file to explain.")],
+    image: Annotated[
+        Path | None, typer.Option("--image", help="The image file to explain.")
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option("--images", help="Or a whole data set: a SPEC as for dissect; see --out."),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option("--model", help="The model; by default the one the atlas was made from."),
@@ -43,14 +50,61 @@ def explain(
     save: Annotated[
         Path | None, typer.Option("--save", help="Also write the explanation to this JSON file.")
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="With --images: the folder of tables to write.")
+    ] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            "--targets",
+            help="With --images: explain the predicted class, the label, or a class by name or "
+            "index; default: predicted.",
+        ),
+    ] = None,
+    most: Annotated[
+        int | None,
+        typer.Option(
+            "--most", min=1, help="With --images: winners to list of each image; default: 50."
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="With --images: only the first so many.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="With --images; default: 64.")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=0, help="With --images: threads that decode images."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="With --images: cpu, cuda …")
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Say why the model decides as it does on one image: winners, names, contributions."""
+    """Say why the model decides as it does: on one image, or on every image of a data set."""
     from neuronym.errors import InputError, MissingError
     from neuronym.explain import explain as explain_image
     from neuronym.results import Atlas as AtlasResult
 
+    one = {"--class": target, "--samples": samples, "--json": as_json or None, "--save": save}
+    many = {
+        "--out": out,
+        "--targets": targets,
+        "--most": most,
+        "--limit": limit,
+        "--batch-size": batch_size,
+        "--workers": workers,
+        "--device": device,
+    }
+    check_request(image, images, one=one, many=many)
     loaded = AtlasResult.load(atlas)
-    if not image.is_file():
+    if images is not None:
+        request = SetRequest(images, site, overwrite=overwrite, quiet=quiet, options=many)
+        explain_images(_model(model, loaded), loaded, request)
+        return
+    if image is None or not image.is_file():
         raise MissingError(f"image {str(image)!r} does not exist")
     if save is not None and (save.is_dir() or not save.absolute().parent.is_dir()):
         raise InputError(f"--save takes a file in a folder that exists, not {str(save)!r}")

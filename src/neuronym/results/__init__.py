@@ -9,7 +9,14 @@ from neuronym.results.atlas import (
     SiteInfo,
     Unit,
 )
-from neuronym.results.explanation import ClassScore, Explanation, SampleSummary, Winner
+from neuronym.results.explanation import (
+    ClassScore,
+    Explanation,
+    Place,
+    RunnerUp,
+    SampleSummary,
+    Winner,
+)
 from neuronym.results.explanations import ClassUnit, ExplanationSet
 from neuronym.results.scorecard import Metric, Scorecard
 
@@ -23,7 +30,9 @@ __all__ = [
     "Formula",
     "LinearFit",
     "Metric",
+    "Place",
     "ProbeImage",
+    "RunnerUp",
     "SampleSummary",
     "Scorecard",
     "SiteInfo",
