@@ -11,6 +11,7 @@ from neuronym.explain.one import (
     image_winners,
 )
 from neuronym.explain.places import Grid, PositionMap
+from neuronym.explain.select import asks_for_several, select_sites
 
 __all__ = [
     "Contributions",
@@ -18,10 +19,12 @@ __all__ = [
     "ExplainOptions",
     "Grid",
     "PositionMap",
+    "asks_for_several",
     "contributions",
     "examine",
     "explain",
     "explain_images",
     "explain_sites",
     "image_winners",
+    "select_sites",
 ]
