@@ -234,9 +234,7 @@ def test_the_last_site_of_real_networks_is_additive(make: object) -> None:
     model, sites = real("net", module, 8)
     atlas = atlas_of(*sites, fingerprint=model.fingerprint)
     images = [
-        Image.fromarray(
-            torch.randint(0, 256, (32, 32, 3), generator=generator(k)).byte().numpy()
-        )
+        Image.fromarray(torch.randint(0, 256, (32, 32, 3), generator=generator(k)).byte().numpy())
         for k in range(4)
     ]
     last = sites[-1].name

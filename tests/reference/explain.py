@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 
@@ -37,4 +36,3 @@ def runner_ups(z: Tensor, gradient: Tensor, competitors: int) -> dict[int, dict[
             "change": math.fsum(gain for _, _, gain in rows),
         }
     return found
-

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 __all__ = ["explain"]
 
+_PLAIN_WIDTH = 160  # where the output is no terminal
+_WORDS = ("name", "runner-up")
+_LEAST = {"name": 24, "runner-up": 16}  # characters of these columns, whose words may wrap
+_SPARE = ("won / usually", "activation", "in samples", "place", "runner-up", "p", "change")
+"""What a narrow terminal does without, first of all the first."""
+
 
 def explain(
     atlas: Atlas,
@@ -180,6 +186,8 @@ def _show_all(explanations: Sequence[Explanation], top: int) -> None:
     from rich.markup import escape
 
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PLAIN_WIDTH)
     first = explanations[0]
     guesses = ", ".join(f"{row.name} {row.probability:.1%}" for row in first.predictions[:3])
     for number, explanation in enumerate(explanations):
@@ -199,21 +207,61 @@ def _show(console: Console, explanation: Explanation, top: int) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from neuronym.results.numbers import signed
+    from neuronym.results.sentence import decimals
+
+    places = decimals(explanation)
+    shown, rest = _chosen(explanation, top)
+    columns, left_out = _fitting(_columns(explanation), shown, console.width, places=places)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    columns = _columns(explanation)
     for heading in columns:
-        table.add_column(heading, justify="left" if heading in ("name", "runner-up") else "right")
-    shown, rest = explanation.winners[:top], explanation.winners[top:]
+        words = heading in _WORDS
+        table.add_column(heading, justify="left" if words else "right", no_wrap=not words)
     for winner in shown:
-        table.add_row(*(escape(_cell(heading, winner)) for heading in columns))
+        table.add_row(*(escape(_cell(heading, winner, places)) for heading in columns))
     if rest:
         total = sum(winner.contribution for winner in rest)
-        cells = {"name": f"[dim]{len(rest)} more winners[/dim]", "contribution": f"{total:+.3f}"}
+        sum_of_rest = signed(total, places)
+        cells = {"name": f"[dim]{len(rest)} more winners[/dim]", "contribution": sum_of_rest}
         table.add_row(*(cells.get(heading, "") for heading in columns))
     console.print(table)
+    if left_out:
+        console.print(f"[dim]no room for: {', '.join(left_out)} (see --json)[/dim]")
     if explanation.no_map is not None:
         console.print(f"[dim]no places: {escape(explanation.no_map)}[/dim]")
     _show_sum(console, explanation)
+
+
+def _chosen(explanation: Explanation, top: int) -> tuple[list[Winner], list[Winner]]:
+    """Split winners into those with a row and the rest; those of the sentence have a row."""
+    from neuronym.results.sentence import named
+
+    favour, against = named(explanation)
+    must = {winner.unit for winner in (*favour, *against)}
+    others = [winner.unit for winner in explanation.winners if winner.unit not in must]
+    rows = must | set(others[: max(top - len(must), 0)])
+    shown = [winner for winner in explanation.winners if winner.unit in rows]
+    return shown, [winner for winner in explanation.winners if winner.unit not in rows]
+
+
+def _fitting(
+    columns: Sequence[str], winners: Sequence[Winner], width: int, *, places: int
+) -> tuple[list[str], list[str]]:
+    """Leave out what matters least until the table is as narrow as the terminal."""
+    needs = {
+        heading: _LEAST[heading]
+        if heading in _LEAST
+        else max(map(len, [heading, *(_cell(heading, winner, places) for winner in winners)]))
+        for heading in columns
+    }
+    kept, left_out = list(columns), []
+    for heading in _SPARE:
+        if sum(needs[each] + 2 for each in kept) <= width:
+            break
+        if heading in kept:
+            kept.remove(heading)
+            left_out.append(heading)
+    return kept, left_out
 
 
 def _columns(explanation: Explanation) -> list[str]:
@@ -236,19 +284,21 @@ def _columns(explanation: Explanation) -> list[str]:
     return [heading for heading, wanted in has.items() if wanted]
 
 
-def _cell(heading: str, winner: Winner) -> str:
+def _cell(heading: str, winner: Winner, places: int) -> str:
+    from neuronym.results.numbers import signed
+
     second, place = winner.runner_up, winner.place
     cells = {
         "name": winner.name or _unnamed(winner),
         "p": "" if winner.p_value is None else f"{winner.p_value:.2g}",
         "unit": str(winner.unit),
         "activation": f"{winner.activation:.3g}",
-        "contribution": f"{winner.contribution:+.3f}",
+        "contribution": signed(winner.contribution, places),
         "won / usually": f"{winner.win_rate or 0:.0%} / {winner.win_rate_usual or 0:.0%}",
         "runner-up": "" if second is None else f"{second.name or '(unnamed)'} ({second.unit})",
-        "change": "" if second is None else f"{second.change:+.3f}",
-        "silenced": _effect(winner.effect_silenced),
-        "handed over": _effect(winner.effect_handed_over),
+        "change": "" if second is None else signed(second.change, places),
+        "silenced": _effect(winner.effect_silenced, places),
+        "handed over": _effect(winner.effect_handed_over, places),
         "place": "" if place is None else f"{place.centre[0]:.0%}, {place.centre[1]:.0%}",
         "in samples": f"{winner.sample_win_rate or 0:.0%} / {winner.contribution_mean or 0:+.3f} "
         f"± {winner.contribution_spread or 0:.3f}",
@@ -262,21 +312,26 @@ def _unnamed(winner: Winner) -> str:
     return f"(unnamed: best candidate {winner.candidate})"
 
 
-def _effect(value: float | None) -> str:
-    return "" if value is None else f"{value:+.3f}"
+def _effect(value: float | None, places: int) -> str:
+    from neuronym.results.numbers import signed
+
+    return "" if value is None else signed(value, places)
 
 
 def _show_sum(console: Console, explanation: Explanation) -> None:
     from rich.markup import escape
 
-    rival = explanation.against
-    total = explanation.support + explanation.opposition
+    from neuronym.results.numbers import fixed, signed
+    from neuronym.results.sentence import decimals
+
+    rival, places = explanation.against, decimals(explanation)
     what = "logit" if rival is None else f"logit minus that of {escape(rival.name)}"
     console.print(
-        f"{what} {explanation.explained:.3f} = {explanation.baseline:.3f} without the site "
-        f"{total:+.3f} from its winners ({explanation.support:+.3f} for, "
-        f"{explanation.opposition:+.3f} against) {explanation.completeness_error:+.1e} "
-        "(completeness error)"
+        f"{what} {fixed(explanation.explained, places)} = "
+        f"{fixed(explanation.baseline, places)} without the site "
+        f"{signed(explanation.support + explanation.opposition, places)} from its winners "
+        f"({signed(explanation.support, places)} for, {signed(explanation.opposition, places)} "
+        f"against) {explanation.completeness_error:+.1e} (completeness error)"
     )
     if (sampled := explanation.sampled) is not None:
         console.print(

@@ -22,7 +22,7 @@ from neuronym.vision_text.efficientnet import EfficientNetTransform
 __all__ = ["Seen", "crop", "seen", "write_pictures"]
 
 _LEAST_SIDE = 288  # pixels at which a small picture is shown
-_LEAST_CROP = 0.3  # share of the picture's side that a crop shows at least
+_LEAST_CROP = 0.4  # share of the picture's side that a crop shows at least
 _BOX = (255, 255, 255)
 
 

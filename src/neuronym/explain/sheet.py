@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from neuronym.explain.colours import diverging, sequential
 from neuronym.results import Explanation, Winner
-from neuronym.results.numbers import number, percent, signed
+from neuronym.results.numbers import MINUS, SPACE, number, percent, signed
 from neuronym.results.sentence import decimals
 
 __all__ = ["Card", "draw_sheet"]
@@ -81,15 +81,15 @@ def _head(
     sheet.paste(shown, (_MARGIN, _MARGIN))
     x, y = _MARGIN + _PICTURE + 3 * _GAP, _MARGIN - 4
     room = sheet.width - x - _MARGIN
-    sentence = explanation.sentence().replace("\u00a0", " ")
-    for line in _wrapped(sentence, _font(21), room, most=5):
+    for line in _wrapped(_known(explanation.sentence()), _font(21), room, most=5):
         draw.text((x, y), line, fill=_INK, font=_font(21))
         y += 28
     rows, columns = explanation.grid or (1, 1)
     note = (
         f"The {count} largest of {len(explanation.winners)} winners at {explanation.site}. "
         f"Maps are interpolated from {rows} x {columns} positions; a unit looks beyond its "
-        "position's cell."
+        "position's cell. Outlined: where it is strongest; cut out on the right, with its "
+        "surroundings."
     )
     note += f" No crops: {no_crops}." if no_crops else ""
     y += 4
@@ -99,7 +99,7 @@ def _head(
     y = _MARGIN + _PICTURE - 34
     ends = ("0", "its own largest")
     _legend(sheet, draw, (x, y), "activation", ends, sequential(np.linspace(0, 1, _BAR[0])))
-    ends = (signed(-scale, 2), f"{signed(scale, 2)} logits per position")
+    ends = (_known(signed(-scale, 2)), f"{signed(scale, 2)} logits per position")
     colours = diverging(np.linspace(-1, 1, _BAR[0]))
     _legend(sheet, draw, (x + 360, y), "contribution, one scale for all", ends, colours)
 
@@ -130,7 +130,7 @@ def _card(
 ) -> None:
     x, y = corner
     winner = card.winner
-    value = signed(winner.contribution, places)
+    value = _known(signed(winner.contribution, places))
     width = draw.textlength(value, font=_font(19))
     name = winner.name or f"(unnamed) unit {winner.unit}"
     colour = _FOR if winner.contribution >= 0 else _AGAINST
@@ -142,7 +142,7 @@ def _card(
         small += f", won {percent(winner.win_rate)}"
     if winner.name is None and winner.candidate is not None:
         small += f", best candidate “{winner.candidate}”"
-    small = small.replace("\u00a0", " ")
+    small = _known(small)
     draw.text((x, y + 24), _shortened(small, _font(13), _CARD), fill=_SOFT, font=_font(13))
     for place, name in enumerate(("activation", "contribution", "crop")):
         if name in card.panels:
@@ -162,6 +162,11 @@ def _fitted(picture: Image.Image, side: int) -> Image.Image:
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size)
+
+
+def _known(text: str) -> str:
+    """Replace the characters of numbers that the built-in font lacks."""
+    return text.replace(SPACE, " ").replace(MINUS, "\u2013")
 
 
 def _wrapped(
