@@ -38,6 +38,7 @@ _AGAINST, _NEUTRAL, _FOR = (
     np.array([0.66, 0.11, 0.13]),
 )
 _STRONGEST = 0.85  # of a colour over the picture
+_RISE = 0.8  # exponent: how soon a weak value shows
 
 
 def sequential(strength: Numbers) -> Numbers:
@@ -67,7 +68,7 @@ def overlay(picture: Image.Image, strength: Values, *, signed: bool) -> Image.Im
     grey = np.asarray(picture.convert("L"), dtype=np.float64)[..., None] / 255
     fine = enlarged(strength, picture.size)
     colour = diverging(fine) if signed else sequential(fine)
-    alpha = (_STRONGEST * np.sqrt(np.clip(np.abs(fine), 0, 1)))[..., None]
+    alpha = (_STRONGEST * np.clip(np.abs(fine), 0, 1) ** _RISE)[..., None]
     mixed = (1 - alpha) * (0.15 + 0.8 * grey) + alpha * colour
     return Image.fromarray((np.clip(mixed, 0, 1) * 255 + 0.5).astype(np.uint8), "RGB")
 

@@ -166,7 +166,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 def _known(text: str) -> str:
     """Replace the characters of numbers that the built-in font lacks."""
-    return text.replace(SPACE, " ").replace(MINUS, "\u2013")
+    return text.replace(SPACE, " ").replace(MINUS, "-")
 
 
 def _wrapped(
