@@ -134,6 +134,12 @@ def test_a_large_completeness_error_is_told() -> None:
     )
 
 
+def test_a_unit_below_zero_is_told_apart() -> None:
+    low = replace(winner(1, "red", 2.0), activation=-3.0)
+    said = explanation(low, winner(2, "red", 1.5)).sentence()
+    assert "mainly because of “red” below zero (+2.00) and “red” (+1.50)." in said
+
+
 def test_most_limits_the_names() -> None:
     rows = [winner(unit, f"part {unit}", 2.0 - 0.1 * unit) for unit in range(4)]
     assert explanation(*rows).sentence(most=1).count("part") == 1

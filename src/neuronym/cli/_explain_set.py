@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,14 +26,13 @@ class SetRequest:
 
     Attributes:
         images: SPEC of the images.
-        site: Names or patterns of sites, or ``None``.
-        overwrite, quiet: Whether an earlier result is replaced; whether there is no progress.
+        sites: Names or patterns of sites, or ``None``.
+        quiet: Whether there is no progress.
         options: By the name of the option, ``None`` where it was not given.
     """
 
     images: str
-    site: str | None
-    overwrite: bool
+    sites: Sequence[str] | None
     quiet: bool
     options: Mapping[str, Any]
 
@@ -49,14 +48,12 @@ def check_request(
         many: Options that only ``--images`` takes.
 
     Raises:
-        InputError: Both or neither is given, or an option of the other.
+        InputError: Both are given, an option of the other one is, or ``--out`` is lacking.
     """
     from neuronym.errors import InputError
 
     if image is not None and images is not None:
         raise InputError("--image explains one image and --images a data set: give one of them")
-    if image is None and images is None:
-        raise InputError("give --image FILE, or --images SPEC --out DIR")
     mine, other, foreign = ("--image", "--images", many)
     if images is not None:
         mine, other, foreign = ("--images", "--image", one)
@@ -89,14 +86,14 @@ def explain_images(model: LoadedModel, atlas: Atlas, request: SetRequest) -> Non
             source,
             atlas=atlas,
             out=given["--out"],
-            sites=request.site,
-            targets=int(targets) if targets.isdigit() else targets,
+            sites=request.sites,
+            targets=int(targets) if targets.isdecimal() else targets,
             options=ExplainSetOptions(
                 most=given["--most"] or defaults.most,
                 limit=given["--limit"],
                 batch_size=given["--batch-size"] or defaults.batch_size,
                 workers=given["--workers"],
-                overwrite=request.overwrite,
+                overwrite=given["--overwrite"] is not None,
                 progress=update,
             ),
         )

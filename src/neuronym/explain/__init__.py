@@ -12,6 +12,7 @@ from neuronym.explain.one import (
     image_winners,
 )
 from neuronym.explain.places import Grid, PositionMap
+from neuronym.explain.select import asks_for_several, select_sites
 from neuronym.explain.stream import (
     ContributionBatch,
     ContributionBatches,
@@ -29,6 +30,7 @@ __all__ = [
     "Grid",
     "PositionMap",
     "SiteBatch",
+    "asks_for_several",
     "contribution_batches",
     "contributions",
     "examine",
@@ -37,4 +39,5 @@ __all__ = [
     "explain_set",
     "explain_sites",
     "image_winners",
+    "select_sites",
 ]

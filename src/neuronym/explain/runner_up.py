@@ -47,7 +47,8 @@ def seconds(responses: Tensor, mask: Tensor, gradient: Tensor, *, competitors: i
     shape = (-1, competitors, positions)
     z, won = responses.view(shape), mask.view(shape)
     first = won.to(torch.uint8).argmax(1, keepdim=True)  # (blocks, 1, positions)
-    second = z.masked_fill(won, -torch.inf).argmax(1, keepdim=True)
+    lowest = torch.finfo(z.dtype).min  # so that a rival at minus infinity is one still
+    second = z.clamp(min=lowest).masked_fill(won, -torch.inf).argmax(1, keepdim=True)
     passed = z.where(z.isfinite(), 0)  # a response of minus infinity passes nothing
     worth = passed.double() * gradient.view(shape).double()
     gain = (worth.gather(1, second) - worth.gather(1, first))[:, 0]

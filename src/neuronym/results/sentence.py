@@ -45,7 +45,8 @@ def sentence(explanation: Explanation, *, most: int = _NAMES) -> str:
     only where the units named make up at least half of everything that speaks for the class;
     where they do not, the sentence says that no unit stands out and how much the largest are of
     it. Where several units carry a name, each one's contribution stands behind it; they are not
-    summed. A unit without a name is called ``the unnamed unit 12``. A second sentence gives the
+    summed. A unit without a name is called ``the unnamed unit 12``, and behind one whose
+    activation is negative stands ``below zero``, because a name says when a unit is high. A second sentence gives the
     completeness error where it is at least a tenth of what is to be explained.
 
     Args:
@@ -180,16 +181,20 @@ def _lost(explanation: Explanation, places: int) -> tuple[Part, ...]:
 
 
 def _listed(winners: Sequence[Winner], places: int) -> list[Part]:
-    """Name each name once, with the contribution of every unit that carries it."""
-    by_name: dict[str, list[Winner]] = {}
+    """Name each name once, with the contribution of every unit that carries it.
+
+    A name says when a unit is high, so that one below zero is told apart.
+    """
+    by_name: dict[tuple[str, bool], list[Winner]] = {}
     for winner in winners:
-        by_name.setdefault(unit_name(winner), []).append(winner)
+        by_name.setdefault((unit_name(winner), winner.activation < 0), []).append(winner)
     out: list[Part] = []
     for position, group in enumerate(by_name.values()):
         if position:
             out.append(Part(" and " if position == len(by_name) - 1 else ", "))
         values = ", ".join(signed(winner.contribution, places) for winner in group)
-        out += [_unit(group[0]), Part(" ("), Part(values, "number"), Part(")")]
+        low = " below zero" if group[0].activation < 0 else ""
+        out += [_unit(group[0]), Part(f"{low} ("), Part(values, "number"), Part(")")]
     return out
 
 
