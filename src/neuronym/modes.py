@@ -13,10 +13,11 @@ __all__ = ["evaluation"]
 @contextlib.contextmanager
 def evaluation(module: nn.Module) -> Iterator[None]:
     """Put every sub-module in evaluation mode for the block, then back to what each was."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
+    trained = [part for part in module.modules() if part.training]
+    if trained:
+        module.eval()
     try:
         yield
     finally:
-        for part, training in modes:
-            part.training = training
+        for part in trained:
+            part.training = True

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from neuronym import lwta
 from neuronym.errors import InputError
 from neuronym.explain import contributions
+from neuronym.explain.contributions import attributions, baselines
+from neuronym.lwta import LWTA
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -141,3 +146,93 @@ def test_bad_input_names_what_is_allowed() -> None:
         contributions(
             nn.Sequential(nn.Conv2d(2, 2, 1)), torch.zeros(1, 2, 3, 3), site="0", channel_dim=1
         )
+
+
+class Residual(nn.Module):
+    """Two sites of which the later one depends on the earlier one, and a path around both."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(4, 6)
+        self.act1 = nn.ReLU()
+        self.second = nn.Linear(6, 6)
+        self.act2 = nn.ReLU(inplace=True)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        early = self.act1(self.first(x))
+        return self.head(self.act2(self.second(early)) + early)
+
+
+@pytest.fixture
+def residual() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        return Residual()
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_several_sites_in_one_pass_are_each_as_if_alone(
+    residual: nn.Module, order: tuple[int, ...]
+) -> None:
+    """An earlier site keeps the gradient that flows through a later one, also through ReLU."""
+    images = torch.randn(3, 4, generator=generator())
+    sites = [("act1", 0), ("second", 0), ("act2", 0)]
+    together = attributions(residual, images, [sites[place] for place in order])
+    without = baselines(
+        residual, images, [sites[place] for place in order], targets=together[0].targets
+    )
+    for place, found, zero in zip(order, together, without, strict=True):
+        alone = contributions(residual, images, site=sites[place][0], channel_dim=1)
+        torch.testing.assert_close(found.beside(zero, channel_dim=1).per_unit, alone.per_unit)
+        torch.testing.assert_close(zero, alone.baselines)
+    early = together[order.index(0)]
+    literal = images.clone()
+    hidden = residual.act1(residual.first(literal)).detach().requires_grad_(True)
+    logits = residual.head(torch.relu(residual.second(hidden)) + hidden)
+    (slope,) = torch.autograd.grad(logits.gather(1, early.targets[:, None]).sum(), hidden)
+    torch.testing.assert_close(early.gradient, slope)
+
+
+def test_many_sites_without_each_are_taken_in_parts(
+    residual: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, sites = torch.randn(3, 4, generator=generator()), [("act1", 0), ("act2", 0)]
+    targets = torch.tensor([0, 1, 2])
+    together = baselines(residual, images, sites, targets=targets)
+    module = importlib.import_module("neuronym.explain.contributions")  # hidden by the function
+    monkeypatch.setattr(module, "_ROWS", 4)
+    torch.testing.assert_close(baselines(residual, images, sites, targets=targets), together)
+
+
+def test_the_difference_of_two_logits(convolutional: nn.Module) -> None:
+    images = torch.randn(4, 3, 8, 8, generator=generator())
+    targets, rivals = torch.tensor([0, 1, 2, 3]), torch.tensor([4, 0, 1, 2])
+    one, other, both = (
+        contributions(convolutional, images, site="1", channel_dim=1, targets=each, against=rival)
+        for each, rival in ((targets, None), (rivals, None), (targets, rivals))
+    )
+    torch.testing.assert_close(both.per_unit, one.per_unit - other.per_unit)
+    torch.testing.assert_close(both.baselines, one.baselines - other.baselines)
+    torch.testing.assert_close(both.target_logits, one.target_logits - other.target_logits)
+    assert both.completeness_error.abs().max() < 1e-5
+    with pytest.raises(InputError, match="class 1 minus itself"):
+        contributions(
+            convolutional,
+            images,
+            site="1",
+            channel_dim=1,
+            targets=torch.tensor([0, 1, 2, 3]),
+            against=torch.tensor([1, 1, 1, 1]),
+        )
+
+
+@pytest.mark.parametrize("shape", [(3, 12), (2, 12, 5, 5), (2, 7, 12)])
+def test_winners_in_evaluation_pass_the_gradient_of_their_mask(shape: tuple[int, ...]) -> None:
+    channel_dim = -1 if len(shape) == 3 else 1
+    layer = LWTA(4, channel_dim=channel_dim).eval()
+    z = torch.randn(shape, generator=generator(1)).requires_grad_(True)
+    upstream = torch.randn(shape, generator=generator(2))
+    with lwta.trace(layer, keep="winners") as trace:
+        (slope,) = torch.autograd.grad(layer(z), z, upstream)
+    assert torch.equal(slope, upstream * trace[0].mask)

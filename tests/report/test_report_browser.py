@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from neuronym.report.plain import number, percent
 
 from neuronym.report import ReportOptions, write_report
-from neuronym.report.plain import number, percent
 from neuronym.results import Atlas, Formula, LinearFit, Unit
 from report.conftest import Visitor
 from report.synthetic import make_atlas

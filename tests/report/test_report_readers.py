@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from neuronym.report.plain import number, percent
 
 from neuronym.report import ExplainedImage, sentence, write_report
-from neuronym.report.plain import number, percent
 from neuronym.results import Atlas
 from report.conftest import Visitor
 from report.helpers import STATIC

@@ -20,7 +20,9 @@ from neuronym.results import (
     Formula,
     LinearFit,
     Metric,
+    Place,
     ProbeImage,
+    RunnerUp,
     Scorecard,
     SiteInfo,
     Unit,
@@ -78,11 +80,29 @@ def explanation(**changes: Any) -> Explanation:
         winners=(
             Winner(3, 1, "whiskers", 0.5, 2.0, 1.5, True, 1.0, 0.2),
             Winner(0, 0, None, None, -0.5, -0.25, False),
+            Winner(
+                unit=9,
+                block=2,
+                name=None,
+                score=None,
+                activation=0.5,
+                contribution=0.125,
+                p_value=0.4,
+                q_value=0.5,
+                unnamed="not significant",
+                candidate="fur",
+                runner_up=RunnerUp(8, "paw", 0.75, 0.25, -0.5),
+                effect_silenced=-0.125,
+                effect_handed_over=-0.375,
+                place=Place((0.0, 0.25, 0.5, 0.75), (0.25, 0.5), 0.25, 0.0625),
+            ),
         ),
         baseline=2.25,
         completeness_error=1e-7,
         competitive=True,
         provenance={"atlas": "0123"},
+        against=classes[1],
+        grid=(2, 2),
     )
     return replace(made, **changes)
 
@@ -302,6 +322,29 @@ def test_explanation_round_trip(tmp_path: Path) -> None:
     assert Explanation.load(tmp_path / "why.json") == made
     assert json.loads((tmp_path / "why.json").read_text())["kind"] == "explanation"
     assert made.to_dict()["winners"][0]["name"] == "whiskers"
+
+
+def test_explanations_of_older_schemas_are_read(tmp_path: Path) -> None:
+    data = explanation().to_dict() | {"schema": 2}
+    for name in ("against", "grid", "no_map"):
+        del data[name]
+    newer = ("p_value", "q_value", "unnamed", "candidate", "runner_up", "place")
+    for winner in data["winners"]:
+        for name in (*newer, "effect_silenced", "effect_handed_over"):
+            del winner[name]
+    (tmp_path / "why.json").write_text(json.dumps(data))
+    loaded = Explanation.load(tmp_path / "why.json")
+    assert loaded.against is None
+    assert loaded.explained == 3.5
+    assert all(winner.runner_up is None and winner.place is None for winner in loaded.winners)
+    assert [winner.name for winner in loaded.winners] == ["whiskers", None, None]
+
+
+def test_an_atlas_finds_the_units_of_a_site_without_a_scan() -> None:
+    made = atlas()
+    assert made.of_site("head") is made.of_site("head")
+    assert [unit.key for unit in made.of_site("body.0")] == ["body.0/0"]
+    assert replace(made, units=made.units[:2]).of_site("body.0") == ()
 
 
 def test_explanation_written_before_image_winners_were_kept(tmp_path: Path) -> None:

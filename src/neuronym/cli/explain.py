@@ -1,37 +1,71 @@
-"""``neuronym explain``: one image by its winners."""
+"""``neuronym explain``: one image, or a data set, by its winners."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neuronym.cli._options import Atlas, Seed
+from neuronym.cli._explain_set import SetRequest, check_request, explain_images
+from neuronym.cli._options import Atlas, Overwrite, Quiet, Seed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from neuronym.explain import Examination
     from neuronym.models import LoadedModel
     from neuronym.results import Atlas as AtlasResult
-    from neuronym.results import Explanation
+    from neuronym.results import Explanation, Winner
 
 __all__ = ["explain"]
+
+_PLAIN_WIDTH = 160  # where the output is no terminal
+_WORDS = ("name", "runner-up")
+_LEAST = {"name": 24, "runner-up": 16}  # characters of these columns, whose words may wrap
+_SPARE = ("won / usually", "activation", "in samples", "place", "runner-up", "p", "change")
+"""What a narrow terminal does without, first of all the first."""
 
 
 def explain(
     atlas: Atlas,
-    image: Annotated[Path, typer.Option("--image", help="The image file to explain.")],
+    image: Annotated[
+        Path | None, typer.Option("--image", help="The image file to explain.")
+    ] = None,
+    images: Annotated[
+        str | None,
+        typer.Option("--images", help="Or a whole data set: a SPEC as for dissect; see --out."),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option("--model", help="The model; by default the one the atlas was made from."),
     ] = None,
     site: Annotated[
-        str | None, typer.Option("--site", help="A site of the atlas; by default the last one.")
+        list[str] | None,
+        typer.Option(
+            "--site",
+            help="A site of the atlas; by default the last one. Several: repeat it, join by "
+            "commas, use wildcards, or 'all'.",
+        ),
     ] = None,
     target: Annotated[
         str | None,
         typer.Option("--class", help="The class to explain, by name or index; default: predicted."),
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", help="Explain why the class and not this one."),
+    ] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="Winners to list.")] = 10,
+    causal: Annotated[
+        int,
+        typer.Option(
+            "--causal", min=0, help="Silence this many winners, and hand them over, for real."
+        ),
+    ] = 0,
     samples: Annotated[
         int | None,
         typer.Option(
@@ -39,38 +73,164 @@ def explain(
         ),
     ] = None,
     seed: Seed = 0,
+    pictures: Annotated[
+        Path | None,
+        typer.Option("--pictures", help="Write where the winners are active into this folder."),
+    ] = None,
+    prefix_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--prefix-tokens", min=0, help="Tokens before the patches, where the model is silent."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     save: Annotated[
-        Path | None, typer.Option("--save", help="Also write the explanation to this JSON file.")
+        Path | None,
+        typer.Option(
+            "--save",
+            help="Also write it to this JSON file; of several sites, to NAME.SITE.json.",
+        ),
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="With --images: the folder of tables to write.")
+    ] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            "--targets",
+            help="With --images: explain the predicted class, the label, or a class by name or "
+            "index; default: predicted.",
+        ),
+    ] = None,
+    most: Annotated[
+        int | None,
+        typer.Option(
+            "--most", min=1, help="With --images: winners to list of each image; default: 50."
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="With --images: only the first so many.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", min=1, help="With --images; default: 64.")
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", min=0, help="With --images: threads that decode images."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="With --images: cpu, cuda …")
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Say why the model decides as it does on one image: winners, names, contributions."""
+    """Say why the model decides as it does: on one image, or on every image of a data set."""
     from neuronym.errors import InputError, MissingError
-    from neuronym.explain import explain as explain_image
+    from neuronym.explain import ExplainOptions, asks_for_several, examine, select_sites
     from neuronym.results import Atlas as AtlasResult
 
+    one = {
+        "--class": target,
+        "--against": against,
+        "--causal": causal or None,
+        "--samples": samples,
+        "--pictures": pictures,
+        "--prefix-tokens": prefix_tokens,
+        "--json": as_json or None,
+        "--save": save,
+    }
+    many = {
+        "--out": out,
+        "--targets": targets,
+        "--most": most,
+        "--limit": limit,
+        "--batch-size": batch_size,
+        "--workers": workers,
+        "--device": device,
+        "--overwrite": overwrite or None,
+    }
+    check_request(image, images, one=one, many=many)
+    if images is not None:
+        loaded = AtlasResult.load(atlas)
+        select_sites(loaded, site)  # before the model is loaded
+        request = SetRequest(images, site, quiet=quiet, options=many)
+        explain_images(_model(model, loaded), loaded, request)
+        return
+    if image is None:
+        raise InputError("give --image FILE, or --images SPEC --out DIR")
     loaded = AtlasResult.load(atlas)
     if not image.is_file():
-        raise MissingError(f"image {str(image)!r} does not exist")
+        raise MissingError(f"image {str(image)!r} {_is_no_file(image)}")
     if save is not None and (save.is_dir() or not save.absolute().parent.is_dir()):
         raise InputError(f"--save takes a file in a folder that exists, not {str(save)!r}")
-    explanation = explain_image(
-        _model(model, loaded),
+    several = asks_for_several(site)
+    select_sites(loaded, site)  # before the model is loaded
+    found = examine(
+        made := _model(model, loaded),
         image,
         atlas=loaded,
-        site=site,
-        target=int(target) if target is not None and target.isdigit() else target,
+        sites=site,
+        target=_class(target),
+        against=_class(against),
         samples=samples,
         seed=seed,
+        options=ExplainOptions(causal=causal, prefix_tokens=prefix_tokens),
     )
+    explanations = [each.explanation for each in found]
+    written = _pictures(made, found, pictures, top=top, several=several)
     if save is not None:
-        explanation.save(save)
+        for each in explanations:
+            each.save(_beside(save, each.site) if several else save)
     if as_json:
         import json
 
-        typer.echo(json.dumps(explanation.to_dict(), indent=2, ensure_ascii=False))
+        data = [each.to_dict() for each in explanations]
+        typer.echo(json.dumps(data if several else data[0], indent=2, ensure_ascii=False))
         return
-    _show(explanation, top)
+    _show_all(explanations, top)
+    for path in written:
+        typer.echo(str(path))
+
+
+def _is_no_file(image: Path) -> str:
+    return "is a folder, not an image file" if image.is_dir() else "does not exist"
+
+
+def _class(given: str | None) -> int | str | None:
+    return int(given) if given is not None and given.isdecimal() else given
+
+
+def _beside(save: Path, site: str) -> Path:
+    return save.with_name(f"{save.stem}.{_plain(site)}{save.suffix or '.json'}")
+
+
+def _plain(site: str) -> str:
+    return re.sub(r"[^\w.#-]", "_", site)
+
+
+def _pictures(
+    model: LoadedModel,
+    found: Sequence[Examination],
+    folder: Path | None,
+    *,
+    top: int,
+    several: bool,
+) -> list[Path]:
+    """Write the pictures; return the sheets. Of several sites, those without a map are left out."""
+    if folder is None:
+        return []
+    from neuronym.errors import InputError
+    from neuronym.explain.pictures import write_pictures
+
+    with_map = [each for each in found if each.explanation.grid is not None] if several else found
+    if not with_map:
+        said = "; ".join(f"{each.explanation.site}: {each.explanation.no_map}" for each in found)
+        raise InputError(f"--pictures: none of the sites has a map ({said})")
+    sheets = []
+    for each in with_map:
+        out = folder / _plain(each.explanation.site) if several else folder
+        sheets.append(write_pictures(model.transform, each, out, most=top)[-1])
+    return sheets
 
 
 def _model(spec: str | None, atlas: AtlasResult) -> LoadedModel:
@@ -89,50 +249,157 @@ def _model(spec: str | None, atlas: AtlasResult) -> LoadedModel:
         ) from error
 
 
-def _show(explanation: Explanation, top: int) -> None:
-    from rich import box
+def _show_all(explanations: Sequence[Explanation], top: int) -> None:
     from rich.console import Console
+    from rich.markup import escape
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PLAIN_WIDTH)
+    first = explanations[0]
+    guesses = ", ".join(f"{row.name} {row.probability:.1%}" for row in first.predictions[:3])
+    for number, explanation in enumerate(explanations):
+        if len(explanations) > 1:
+            console.print(f"[bold]{escape(explanation.site)}[/bold]")
+        console.print(escape(explanation.sentence()))
+        if number == 0:
+            console.print(f"[dim]most probable: {escape(guesses)}[/dim]")
+        console.print()
+        _show(console, explanation, top)
+    if len(explanations) > 1:
+        console.print("[dim]Each site accounts for the same logit: do not add them.[/dim]")
+
+
+def _show(console: Console, explanation: Explanation, top: int) -> None:
+    from rich import box
     from rich.markup import escape
     from rich.table import Table
 
-    from neuronym.report import sentence
+    from neuronym.results.numbers import signed
+    from neuronym.results.sentence import decimals
 
-    console = Console()
-    console.print(escape(sentence(explanation)))
-    guesses = ", ".join(f"{row.name} {row.probability:.1%}" for row in explanation.predictions[:3])
-    console.print(f"[dim]most probable: {escape(guesses)}[/dim]\n")
-    table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("name", "unit", "activation", "contribution"):
-        table.add_column(heading, justify="left" if heading == "name" else "right")
-    if explanation.competitive:
-        table.add_column("won here / usually", justify="right")
-    if explanation.sampled is not None:
-        table.add_column("won / contribution in samples", justify="right")
-    shown, rest = explanation.winners[:top], explanation.winners[top:]
+    places = decimals(explanation)
+    shown, rest = _chosen(explanation, top)
+    columns, left_out = _fitting(_columns(explanation), shown, console.width, places=places)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in columns:
+        words = heading in _WORDS
+        table.add_column(heading, justify="left" if words else "right", no_wrap=not words)
     for winner in shown:
-        row = [
-            escape(winner.name or "(unnamed)"),
-            str(winner.unit),
-            f"{winner.activation:.3g}",
-            f"{winner.contribution:+.3f}",
-        ]
-        if explanation.competitive:
-            row.append(f"{winner.win_rate or 0:.0%} / {winner.win_rate_usual or 0:.0%}")
-        if explanation.sampled is not None:
-            row.append(
-                f"{winner.sample_win_rate or 0:.0%} / {winner.contribution_mean or 0:+.3f} "
-                f"± {winner.contribution_spread or 0:.3f}"
-            )
-        table.add_row(*row)
+        table.add_row(*(escape(_cell(heading, winner, places)) for heading in columns))
     if rest:
         total = sum(winner.contribution for winner in rest)
-        table.add_row(f"[dim]{len(rest)} more winners[/dim]", "", "", f"{total:+.3f}")
+        sum_of_rest = signed(total, places)
+        cells = {"name": f"[dim]{len(rest)} more winners[/dim]", "contribution": sum_of_rest}
+        table.add_row(*(cells.get(heading, "") for heading in columns))
     console.print(table)
-    contributions = sum(winner.contribution for winner in explanation.winners)
+    if left_out:
+        console.print(f"[dim]no room for: {', '.join(left_out)} (see --json)[/dim]")
+    if explanation.no_map is not None:
+        console.print(f"[dim]no places: {escape(explanation.no_map)}[/dim]")
+    _show_sum(console, explanation)
+
+
+def _chosen(explanation: Explanation, top: int) -> tuple[list[Winner], list[Winner]]:
+    """Split winners into those with a row and the rest; those of the sentence have a row."""
+    from neuronym.results.sentence import named
+
+    favour, against = named(explanation)
+    must = {winner.unit for winner in (*favour, *against)}
+    others = [winner.unit for winner in explanation.winners if winner.unit not in must]
+    rows = must | set(others[: max(top - len(must), 0)])
+    shown = [winner for winner in explanation.winners if winner.unit in rows]
+    return shown, [winner for winner in explanation.winners if winner.unit not in rows]
+
+
+def _fitting(
+    columns: Sequence[str], winners: Sequence[Winner], width: int, *, places: int
+) -> tuple[list[str], list[str]]:
+    """Leave out what matters least until the table is as narrow as the terminal."""
+    needs = {
+        heading: _LEAST[heading]
+        if heading in _LEAST
+        else max(map(len, [heading, *(_cell(heading, winner, places) for winner in winners)]))
+        for heading in columns
+    }
+    kept, left_out = list(columns), []
+    for heading in _SPARE:
+        if sum(needs[each] + 2 for each in kept) <= width:
+            break
+        if heading in kept:
+            kept.remove(heading)
+            left_out.append(heading)
+    return kept, left_out
+
+
+def _columns(explanation: Explanation) -> list[str]:
+    """Return the headings that this explanation can fill."""
+    winners = explanation.winners
+    has: dict[str, Any] = {
+        "name": True,
+        "p": any(winner.p_value is not None for winner in winners),
+        "unit": True,
+        "activation": True,
+        "contribution": True,
+        "won / usually": explanation.competitive,
+        "runner-up": any(winner.runner_up is not None for winner in winners),
+        "change": any(winner.runner_up is not None for winner in winners),
+        "silenced": any(winner.effect_silenced is not None for winner in winners),
+        "handed over": any(winner.effect_handed_over is not None for winner in winners),
+        "place": explanation.grid is not None,
+        "in samples": explanation.sampled is not None,
+    }
+    return [heading for heading, wanted in has.items() if wanted]
+
+
+def _cell(heading: str, winner: Winner, places: int) -> str:
+    from neuronym.results.numbers import signed
+
+    second, place = winner.runner_up, winner.place
+    cells = {
+        "name": winner.name or _unnamed(winner),
+        "p": "" if winner.p_value is None else f"{winner.p_value:.2g}",
+        "unit": str(winner.unit),
+        "activation": f"{winner.activation:.3g}",
+        "contribution": signed(winner.contribution, places),
+        "won / usually": f"{winner.win_rate or 0:.0%} / {winner.win_rate_usual or 0:.0%}",
+        "runner-up": "" if second is None else f"{second.name or '(unnamed)'} ({second.unit})",
+        "change": "" if second is None else signed(second.change, places),
+        "silenced": _effect(winner.effect_silenced, places),
+        "handed over": _effect(winner.effect_handed_over, places),
+        "place": "" if place is None else f"{place.centre[0]:.0%}, {place.centre[1]:.0%}",
+        "in samples": f"{winner.sample_win_rate or 0:.0%} / {winner.contribution_mean or 0:+.3f} "
+        f"± {winner.contribution_spread or 0:.3f}",
+    }
+    return cells[heading]
+
+
+def _unnamed(winner: Winner) -> str:
+    if winner.candidate is None:
+        return "(unnamed)"
+    return f"(unnamed: best candidate {winner.candidate})"
+
+
+def _effect(value: float | None, places: int) -> str:
+    from neuronym.results.numbers import signed
+
+    return "" if value is None else signed(value, places)
+
+
+def _show_sum(console: Console, explanation: Explanation) -> None:
+    from rich.markup import escape
+
+    from neuronym.results.numbers import fixed, signed
+    from neuronym.results.sentence import decimals
+
+    rival, places = explanation.against, decimals(explanation)
+    what = "logit" if rival is None else f"logit minus that of {escape(rival.name)}"
     console.print(
-        f"logit {explanation.target.logit:.3f} = {explanation.baseline:.3f} without the site "
-        f"{contributions:+.3f} from its winners {explanation.completeness_error:+.1e} "
-        "(completeness error)"
+        f"{what} {fixed(explanation.explained, places)} = "
+        f"{fixed(explanation.baseline, places)} without the site "
+        f"{signed(explanation.support + explanation.opposition, places)} from its winners "
+        f"({signed(explanation.support, places)} for, {signed(explanation.opposition, places)} "
+        f"against) {explanation.completeness_error:+.1e} (completeness error)"
     )
     if (sampled := explanation.sampled) is not None:
         console.print(

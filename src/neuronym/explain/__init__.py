@@ -2,8 +2,17 @@
 
 from neuronym.explain.contributions import Contributions, contributions
 from neuronym.explain.many import ExplainSetOptions, explain_set
-from neuronym.explain.multi import Place, SiteContributions, attribute_sites
-from neuronym.explain.one import explain, explain_images, image_winners
+from neuronym.explain.one import (
+    Examination,
+    ExplainOptions,
+    examine,
+    explain,
+    explain_images,
+    explain_sites,
+    image_winners,
+)
+from neuronym.explain.places import Grid, PositionMap
+from neuronym.explain.select import asks_for_several, select_sites
 from neuronym.explain.stream import (
     ContributionBatch,
     ContributionBatches,
@@ -15,15 +24,20 @@ __all__ = [
     "ContributionBatch",
     "ContributionBatches",
     "Contributions",
+    "Examination",
+    "ExplainOptions",
     "ExplainSetOptions",
-    "Place",
+    "Grid",
+    "PositionMap",
     "SiteBatch",
-    "SiteContributions",
-    "attribute_sites",
+    "asks_for_several",
     "contribution_batches",
     "contributions",
+    "examine",
     "explain",
     "explain_images",
     "explain_set",
+    "explain_sites",
     "image_winners",
+    "select_sites",
 ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,20 @@ from neuronym.errors import InputError, nearest
 from neuronym.modes import evaluation
 from neuronym.record import positions_last
 
-__all__ = ["Attribution", "Contributions", "attribution", "baseline", "contributions"]
+__all__ = [
+    "Attribution",
+    "Contributions",
+    "attribution",
+    "attributions",
+    "baseline",
+    "baselines",
+    "contributions",
+]
+
+Place = tuple[str, int]
+"""A module's name and which of its calls."""
+
+_ROWS = 64  # images times sites in one pass without the sites
 
 
 @dataclass(frozen=True)
@@ -24,9 +38,11 @@ class Contributions:
         logits: ``(images, classes)``.
         targets: ``(images,)`` int64, the class that each row is about.
         activations: ``(images, units, positions)``, the site's output; zero for a loser.
-        values: ``(images, units, positions)``, activation × gradient of the target's logit at
+        values: ``(images, units, positions)``, activation × gradient of the explained logit at
             the site with winners fixed, in logits.
-        baselines: ``(images,)`` the target's logit with the site's output set to zero.
+        baselines: ``(images,)`` the explained logit with the site's output set to zero.
+        against: ``(images,)`` int64: where given, what is explained is the target's logit minus
+            the logit of this class.
     """
 
     logits: Tensor
@@ -34,6 +50,7 @@ class Contributions:
     activations: Tensor
     values: Tensor
     baselines: Tensor
+    against: Tensor | None = None
 
     @property
     def per_unit(self) -> Tensor:
@@ -42,8 +59,8 @@ class Contributions:
 
     @property
     def target_logits(self) -> Tensor:
-        """``(images,)`` float64: the logit that is explained."""
-        return self.logits.double().gather(1, self.targets[:, None])[:, 0]
+        """``(images,)`` float64: what is explained, the target's logit or the difference."""
+        return _explained(self.logits.double(), self.targets, self.against)
 
     @property
     def completeness_error(self) -> Tensor:
@@ -59,13 +76,15 @@ class Attribution:
         logits: ``(images, classes)``.
         targets: ``(images,)`` int64, the class that each row is about.
         activation: The site's output, in its own layout.
-        gradient: Of the targets' logits, shaped like ``activation``.
+        gradient: Of what is explained, shaped like ``activation``.
+        against: As in :class:`Contributions`.
     """
 
     logits: Tensor
     targets: Tensor
     activation: Tensor
     gradient: Tensor
+    against: Tensor | None = None
 
     def beside(self, baselines: Tensor, *, channel_dim: int) -> Contributions:
         """Return the contributions, given the logits without the site."""
@@ -75,6 +94,7 @@ class Attribution:
             activations=units_first(self.activation, channel_dim),
             values=units_first(self.activation * self.gradient, channel_dim),
             baselines=baselines,
+            against=self.against,
         )
 
 
@@ -85,6 +105,7 @@ def contributions(
     site: str,
     channel_dim: int,
     targets: Tensor | None = None,
+    against: Tensor | None = None,
     call: int = 0,
 ) -> Contributions:
     """Attribute one logit per image to the units of a site, exactly where the path is linear.
@@ -103,15 +124,18 @@ def contributions(
         site: Name of the module whose output is the site.
         channel_dim: The dimension of that output that holds the units.
         targets: ``(images,)`` class indices; by default the predicted class of each image.
+        against: ``(images,)`` class indices: explain the target's logit minus this one's.
         call: Which call of the site counts where one forward calls it several times.
 
     Raises:
         InputError: Unknown site or target, a site that is not called, or an output that is not a
             tensor.
     """
-    found = attribution(module, inputs, site=site, targets=targets, call=call)
-    baselines = baseline(module, inputs, site=site, targets=found.targets, call=call)
-    return found.beside(baselines, channel_dim=channel_dim)
+    found = attribution(module, inputs, site=site, targets=targets, against=against, call=call)
+    without = baseline(
+        module, inputs, site=site, targets=found.targets, against=found.against, call=call
+    )
+    return found.beside(without, channel_dim=channel_dim)
 
 
 def attribution(
@@ -120,40 +144,123 @@ def attribution(
     *,
     site: str,
     targets: Tensor | None = None,
+    against: Tensor | None = None,
     call: int = 0,
 ) -> Attribution:
     """Run the first of the two passes of :func:`contributions`; arguments and errors are its."""
-    layer = _module(module, site)
-    kept: list[Tensor] = []
+    return attributions(module, inputs, [(site, call)], targets=targets, against=against)[0]
 
-    def capture(output: Tensor) -> Tensor:
-        leaf = output.detach().clone().requires_grad_(True)
-        kept.append(leaf)
-        return leaf.clone()  # an in-place operation may follow; the leaf keeps its value
 
-    with evaluation(module), torch.enable_grad(), _replace_output(layer, site, call, capture):
+def attributions(
+    module: nn.Module,
+    inputs: Tensor,
+    sites: Sequence[Place],
+    *,
+    targets: Tensor | None = None,
+    against: Tensor | None = None,
+) -> list[Attribution]:
+    """Do as :func:`attribution` at several sites in one forward and one backward pass.
+
+    The graph begins at the site that is called first: what comes before it needs no gradient.
+
+    Args:
+        module, inputs, targets, against: As in :func:`contributions`.
+        sites: Names of modules, each with the number of its call.
+
+    Returns:
+        One attribution per site, in the order of ``sites``.
+    """
+    kept: dict[Place, Tensor] = {}
+
+    def keeper(site: Place) -> Callable[[Tensor], Tensor]:
+        def keep(output: Tensor) -> Tensor:
+            # A copy of its own for the record and one to go on with, either of which an
+            # operation in place might change. The gradient passes through both.
+            torch.set_grad_enabled(True)
+            own = output.clone() if output.requires_grad else output.detach().clone()
+            kept[site] = own if own.requires_grad else own.requires_grad_(True)
+            return kept[site].clone()
+
+        return keep
+
+    with evaluation(module), torch.no_grad(), contextlib.ExitStack() as hooks:
+        for name, call in sites:
+            layer = _module(module, name)
+            hooks.enter_context(_replace_output(layer, name, call, keeper((name, call))))
         logits = _logits(module(inputs))
-        if not kept:
-            raise InputError(f"site {site!r} was not called {call + 1} times in a forward pass")
+        for name, call in sites:
+            if (name, call) not in kept:
+                raise InputError(f"site {name!r} was not called {call + 1} times in a forward pass")
         chosen = _targets(logits, targets)
-        picked = logits.gather(1, chosen[:, None]).sum()
-        (gradient,) = torch.autograd.grad(picked, kept[0], allow_unused=True)
-    activation = kept[0].detach()
-    gradient = torch.zeros_like(activation) if gradient is None else gradient
-    return Attribution(logits.detach(), chosen, activation, gradient)
+        rival = None if against is None else _rivals(logits, chosen, against)
+        with torch.enable_grad():
+            picked = _explained(logits, chosen, rival).sum()
+        outputs = [kept[site] for site in sites]
+        gradients = torch.autograd.grad(picked, outputs, allow_unused=True)
+    found = []
+    for output, gradient in zip(outputs, gradients, strict=True):
+        activation = output.detach()
+        slope = torch.zeros_like(activation) if gradient is None else gradient
+        found.append(Attribution(logits.detach(), chosen, activation, slope, rival))
+    return found
 
 
 def baseline(
-    module: nn.Module, inputs: Tensor, *, site: str, targets: Tensor, call: int = 0
+    module: nn.Module,
+    inputs: Tensor,
+    *,
+    site: str,
+    targets: Tensor,
+    against: Tensor | None = None,
+    call: int = 0,
 ) -> Tensor:
-    """Return ``(images,)``, the targets' logits with the site's output set to zero."""
+    """Return ``(images,)``, what is explained with the site's output set to zero."""
     layer = _module(module, site)
     with (
         evaluation(module),
         torch.no_grad(),
         _replace_output(layer, site, call, torch.zeros_like),
     ):
-        return _logits(module(inputs)).gather(1, targets[:, None])[:, 0]
+        return _explained(_logits(module(inputs)), targets, against)
+
+
+def baselines(
+    module: nn.Module,
+    inputs: Tensor,
+    sites: Sequence[Place],
+    *,
+    targets: Tensor,
+    against: Tensor | None = None,
+) -> Tensor:
+    """Return ``(sites, images)``, what is explained with each site alone set to zero.
+
+    The images go through once per site, as rows of few batches.
+    """
+    images = len(inputs)
+    step = max(1, _ROWS // max(1, images))
+    found = []
+    for start in range(0, len(sites), step):
+        part = sites[start : start + step]
+        with evaluation(module), torch.no_grad(), contextlib.ExitStack() as hooks:
+            for row, (name, call) in enumerate(part):
+                clear = partial(_cleared, start=row * images, stop=(row + 1) * images)
+                layer = _module(module, name)
+                hooks.enter_context(_replace_output(layer, name, call, clear))
+            logits = _logits(module(inputs.repeat(len(part), *[1] * (inputs.dim() - 1))))
+        found += [_explained(rows, targets, against) for rows in logits.split(images)]
+    return torch.stack(found)
+
+
+def _cleared(output: Tensor, *, start: int, stop: int) -> Tensor:
+    cleared = output.clone()
+    cleared[start:stop] = 0
+    return cleared
+
+
+def _explained(logits: Tensor, targets: Tensor, against: Tensor | None) -> Tensor:
+    """Return ``(images,)``: the targets' logits, or how far they lie above those of ``against``."""
+    picked = logits.gather(1, targets[:, None])[:, 0]
+    return picked if against is None else picked - logits.gather(1, against[:, None])[:, 0]
 
 
 def units_first(output: Tensor, channel_dim: int) -> Tensor:
@@ -214,3 +321,13 @@ def _targets(logits: Tensor, targets: Tensor | None) -> Tensor:
     if bool(((targets < 0) | (targets >= classes)).any()):
         raise InputError(f"target classes must be 0 to {classes - 1}, not {targets.tolist()}")
     return targets.to(logits.device, torch.int64)
+
+
+def _rivals(logits: Tensor, targets: Tensor, against: Tensor) -> Tensor:
+    rivals = _targets(logits, against)
+    if bool((rivals == targets).any()):
+        raise InputError(
+            f"the logit of class {int(targets[rivals == targets][0])} minus itself is nothing to "
+            "explain; give two classes"
+        )
+    return rivals

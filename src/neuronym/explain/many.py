@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from neuronym._version import __version__
-from neuronym.errors import InputError, UnreadableError, nearest
+from neuronym.errors import InputError, UnreadableError
 from neuronym.explain.class_sums import ClassSums
 from neuronym.explain.finish import finish
 from neuronym.explain.parts import PARTS, Part, Parts
+from neuronym.explain.select import SiteChoice, select_sites
 from neuronym.explain.stream import INPUT, Chosen, ContributionBatch, batch_contributions
 from neuronym.explain.tables import Names
 from neuronym.explain.targets import PREDICTED, TargetChoice
@@ -32,7 +32,7 @@ from neuronym.files import (
     read_record,
     write_json,
 )
-from neuronym.models import LoadedModel
+from neuronym.models import LoadedModel, check_made_from
 from neuronym.probes import (
     Batches,
     Pieces,
@@ -43,7 +43,7 @@ from neuronym.probes import (
     subset,
 )
 from neuronym.record.runs.layout import flat, guarded
-from neuronym.results import Atlas, ExplanationSet, SiteInfo
+from neuronym.results import Atlas, ExplanationSet
 from neuronym.results.explanations import KIND, SCHEMA
 from neuronym.store import differences
 
@@ -91,7 +91,7 @@ def explain_set(
     *,
     atlas: Atlas,
     out: str | Path,
-    sites: str | Sequence[str] | None = None,
+    sites: SiteChoice = None,
     targets: TargetChoice = PREDICTED,
     options: ExplainSetOptions | None = None,
 ) -> ExplanationSet:
@@ -108,9 +108,9 @@ def explain_set(
         images: The images; broken ones are skipped and listed in ``skipped.parquet``.
         atlas: Where sites and names come from.
         out: The folder to write.
-        sites: Names or patterns (``*``) of sites of the atlas, in a list or separated by commas;
-            by default its last competitive site, else its last site. Each explains the logits on
-            its own.
+        sites: Names or patterns (``*``) of sites of the atlas, in a list or separated by commas,
+            or ``"all"``; by default its last competitive site, else its last site. Each explains
+            the logits on its own.
         targets: The logit that is explained: ``"predicted"``, ``"label"``, or one class by index
             or name for all images.
         options: How much is listed, batches, threads, progress.
@@ -123,8 +123,8 @@ def explain_set(
         UnreadableError: A finished folder is damaged, or a source gave fewer images than it said.
     """
     options = options or ExplainSetOptions()
-    _check_same_model(model, atlas)
-    infos = chosen_sites(atlas, sites)
+    check_made_from(model, atlas.provenance, what="the atlas")
+    infos = select_sites(atlas, sites)
     pieces = _pieces(images, options)
     labelled = not isinstance(pieces, ProbePieces) or pieces.probes.labels is not None
     chosen = Chosen.of(model, infos, targets, pieces.label_names, labelled=labelled)
@@ -154,32 +154,6 @@ def explain_set(
             )
         shutil.rmtree(folder / PARTS, ignore_errors=True)
     return ExplanationSet.load(folder)
-
-
-def chosen_sites(atlas: Atlas, sites: str | Sequence[str] | None) -> tuple[SiteInfo, ...]:
-    """Return the sites of an atlas that match, in its order; see :func:`explain_set`.
-
-    Raises:
-        InputError: A name or pattern matches no site; the text shows the nearest ones.
-    """
-    if not atlas.sites:
-        raise InputError("the atlas has no site")
-    if sites is None:
-        competitive = [site for site in atlas.sites if site.competitors is not None]
-        return ((competitive or list(atlas.sites))[-1],)
-    given = [sites] if isinstance(sites, str) else list(sites)
-    wanted = [part.strip() for text in given for part in text.split(",") if part.strip()]
-    known = [site.name for site in atlas.sites]
-    for pattern in wanted:
-        if not any(fnmatchcase(name, pattern) for name in known):
-            close = ", ".join(nearest(pattern, known) or known[:5])
-            raise InputError(f"atlas has no site {pattern!r}; nearest: {close}")
-    found = tuple(
-        site for site in atlas.sites if any(fnmatchcase(site.name, each) for each in wanted)
-    )
-    if not found:
-        raise InputError(f"no site in {sites!r}; the atlas has {', '.join(known[:5])}")
-    return found
 
 
 class _Writer:
@@ -316,13 +290,3 @@ def _provenance(
         "most": identity["most"],
         "versions": identity["versions"],
     }
-
-
-def _check_same_model(model: LoadedModel, atlas: Atlas) -> None:
-    made_from: Mapping[str, Any] = atlas.provenance.get("model", {})
-    expected = made_from.get("fingerprint")
-    if expected is not None and expected != model.fingerprint:
-        raise InputError(
-            f"the atlas was made from another model: its fingerprint is {expected} "
-            f"({made_from.get('spec')!r}), this one's is {model.fingerprint} ({model.spec!r})"
-        )

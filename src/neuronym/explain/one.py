@@ -2,31 +2,103 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from neuronym import lwta
-from neuronym._version import __version__
 from neuronym.devices import device_of
-from neuronym.errors import InputError, nearest
-from neuronym.explain.contributions import Contributions, attribution, baseline, units_first
+from neuronym.errors import InputError
+from neuronym.explain.build import Context, build, image_winners, token_of
+from neuronym.explain.contributions import Contributions
+from neuronym.explain.passes import Question, SitePass, run_passes, sample_passes
+from neuronym.explain.places import Grid, PositionMap, prefix_tokens
 from neuronym.explain.samples import Samples, draw
+from neuronym.explain.select import ALL, class_index, select_sites
 from neuronym.models import LoadedModel, check_made_from
 from neuronym.probes import decode, to_rgb
-from neuronym.record import split_call
-from neuronym.results import Atlas, ClassScore, Explanation, SiteInfo, Unit, Winner
+from neuronym.results import Atlas, Explanation
 
-__all__ = ["explain", "explain_images"]
+__all__ = [
+    "Examination",
+    "ExplainOptions",
+    "examine",
+    "explain",
+    "explain_images",
+    "explain_sites",
+    "image_winners",
+    "token_of",
+]
 
 ImageLike = Image.Image | str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class ExplainOptions:
+    """What else may be asked of an explanation.
+
+    Attributes:
+        top_predictions: How many of the most probable classes are listed.
+        causal: How many winners, those of the largest contribution, are really silenced and
+            really handed over to their runner-ups, one at a time; the network runs again for each.
+        prefix_tokens: Tokens before those of the patches, for position maps of transformers that
+            do not say it themselves.
+    """
+
+    top_predictions: int = 5
+    causal: int = 0
+    prefix_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        lowest = {"top_predictions": 1, "causal": 0, "prefix_tokens": 0}
+        for name, least in lowest.items():
+            value = getattr(self, name)
+            if value is None and name == "prefix_tokens":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InputError(f"{name} must be an int of at least {least}, not {value!r}")
+
+
+@dataclass(frozen=True, eq=False)
+class Examination:
+    """An explanation with the numbers behind it.
+
+    Attributes:
+        explanation: Of one image by one site.
+        activations: ``(units, positions)``, masked.
+        values: ``(units, positions)``, contributions in logits.
+        grid: How the positions lie over the image; ``None`` where ``explanation.no_map`` says why.
+        picture: The image before preprocessing.
+    """
+
+    explanation: Explanation
+    activations: Tensor
+    values: Tensor
+    grid: Grid | None
+    picture: Image.Image
+
+    def position_map(self, unit: int) -> PositionMap:
+        """Return where one unit was active and what each place contributed.
+
+        Raises:
+            InputError: The site's positions do not lie over the image, or there is no such unit.
+        """
+        site = self.explanation.site
+        if self.grid is None:
+            raise InputError(f"site {site!r} has no map: {self.explanation.no_map}")
+        last = len(self.activations) - 1
+        if not 0 <= unit <= last:
+            raise InputError(f"site {site!r} has units 0 to {last}, not {unit}")
+        shape = (self.grid.rows, self.grid.columns)
+        values, contribution = (
+            part[unit, self.grid.first :].reshape(shape).float().cpu().numpy()
+            for part in (self.activations, self.values)
+        )
+        return PositionMap(site, unit, values, contribution)
 
 
 def explain(
@@ -36,9 +108,10 @@ def explain(
     atlas: Atlas,
     site: str | None = None,
     target: int | str | None = None,
-    top_predictions: int = 5,
+    against: int | str | None = None,
     samples: int | None = None,
     seed: int = 0,
+    options: ExplainOptions | None = None,
 ) -> Explanation:
     """Explain why a model gave one image one logit, by the winners of one site.
 
@@ -52,32 +125,99 @@ def explain(
         atlas: Where the names come from.
         site: A site of the atlas; by default its last competitive site, else its last site.
         target: Class index or class name; by default the predicted class.
-        top_predictions: How many of the most probable classes are listed.
+        against: Another class: what is explained is then the target's logit minus this one's.
         samples: If given (at least 2), the attribution is repeated with that many draws of the
             winners in every layer: the explanation then holds the class's mean probability with
             its spread, and for each winner how often it still won and what it contributed.
         seed: Of the samples.
+        options: What else is asked.
 
     Returns:
         Winners in the order of the size of their contribution.
 
     Raises:
-        InputError: The atlas is of another model, site or target is unknown, or samples of a
-            model that does not compete are wanted.
+        InputError: The atlas is of another model, site, target or rival is unknown, or samples of
+            a model that does not compete are wanted.
         UnreadableError: The image file is broken.
     """
-    name, picture = _picture(image)
-    (explanation,) = explain_images(
+    (found,) = examine(
         model,
-        [picture],
+        image,
         atlas=atlas,
-        site=site,
+        sites=None if site is None else atlas.site(site).name,
         target=target,
-        top_predictions=top_predictions,
+        against=against,
         samples=samples,
         seed=seed,
+        options=options,
     )
-    return replace(explanation, image=name)
+    return found.explanation
+
+
+def explain_sites(
+    model: LoadedModel,
+    image: ImageLike,
+    *,
+    atlas: Atlas,
+    sites: str | Sequence[str] = ALL,
+    target: int | str | None = None,
+    against: int | str | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    options: ExplainOptions | None = None,
+) -> tuple[Explanation, ...]:
+    """Explain one image by each of several sites; one explanation per site, in the atlas's order.
+
+    All sites share one forward and one backward pass. Their contributions are not added, because
+    each site accounts for the same logit.
+
+    Args:
+        model, image, atlas, target, against, samples, seed, options: As in :func:`explain`.
+        sites: Names with wildcards, several in a list or separated by commas; ``"all"``.
+
+    Raises:
+        InputError: As :func:`explain`; or a pattern matches no site of the atlas.
+    """
+    found = examine(
+        model,
+        image,
+        atlas=atlas,
+        sites=sites,
+        target=target,
+        against=against,
+        samples=samples,
+        seed=seed,
+        options=options,
+    )
+    return tuple(each.explanation for each in found)
+
+
+def examine(
+    model: LoadedModel,
+    image: ImageLike,
+    *,
+    atlas: Atlas,
+    sites: str | Sequence[str] | None = None,
+    target: int | str | None = None,
+    against: int | str | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    options: ExplainOptions | None = None,
+) -> tuple[Examination, ...]:
+    """Do as :func:`explain_sites`, and keep the numbers behind each explanation.
+
+    They are what position maps and pictures are made of.
+
+    Args:
+        model, image, atlas, target, against, samples, seed, options: As in :func:`explain`.
+        sites: As in :func:`explain_sites`; ``None`` for the one site that :func:`explain` takes.
+    """
+    name, picture = _picture(image)
+    made = _Request(model, atlas, sites, target, against, samples, seed, options)
+    return tuple(
+        replace(each, explanation=replace(each.explanation, image=name))
+        for each in _examine(made, [picture])[0]
+    )
 
 
 def explain_images(
@@ -87,207 +227,86 @@ def explain_images(
     atlas: Atlas,
     site: str | None = None,
     target: int | str | None = None,
-    top_predictions: int = 5,
+    against: int | str | None = None,
     samples: int | None = None,
     seed: int = 0,
+    options: ExplainOptions | None = None,
 ) -> list[Explanation]:
     """Explain several images in one batch; see :func:`explain`."""
     if not images:
         raise InputError("no image to explain")
-    if top_predictions < 1:
-        raise InputError(f"top_predictions must be at least 1, not {top_predictions}")
-    info = _site(atlas, site)
+    sites = None if site is None else atlas.site(site).name
+    made = _Request(model, atlas, sites, target, against, samples, seed, options)
+    return [found[0].explanation for found in _examine(made, images)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Request:
+    model: LoadedModel
+    atlas: Atlas
+    sites: str | Sequence[str] | None
+    target: int | str | None
+    against: int | str | None
+    samples: int | None
+    seed: int
+    options: ExplainOptions | None
+
+
+def _examine(request: _Request, images: Sequence[Image.Image]) -> list[list[Examination]]:
+    """Return one examination per image and site."""
+    model, atlas = request.model, request.atlas
+    options = request.options or ExplainOptions()
+    sites = select_sites(atlas, request.sites)
     check_made_from(model, atlas.provenance, what="the atlas")
     device = device_of(model.module)
     inputs = torch.stack([model.transform(image) for image in images]).to(device)
-    targets = None
-    if target is not None:
-        index = _target(target, model.class_names)
-        targets = torch.full((len(images),), index, dtype=torch.int64, device=device)
-    module, call = split_call(info.name)
-    found, mask = _run(model, inputs, info, module, call, targets)
-    if found.activations.shape[1] != info.units:
-        raise InputError(
-            f"site {info.name!r} has {found.activations.shape[1]} units in this model and "
-            f"{info.units} in the atlas"
-        )
-    drawn = None
-    if samples is not None:
-        again = partial(_run, model, inputs, info, module, call, found.targets)
-        drawn = draw(model.module, again, samples=samples, seed=seed)
-    context = _Context(model, info, atlas.of_site(info.name), top_predictions, drawn)
-    return [_explanation(found, mask, row, context) for row in range(len(images))]
-
-
-@dataclass(frozen=True)
-class _Context:
-    model: LoadedModel
-    site: SiteInfo
-    units: tuple[Unit, ...]
-    top_predictions: int
-    drawn: Samples | None
-
-
-def _run(
-    model: LoadedModel,
-    inputs: Tensor,
-    info: SiteInfo,
-    module: str,
-    call: int,
-    targets: Tensor | None,
-) -> tuple[Contributions, Tensor | None]:
-    """Return the contributions and, at a competitive site, the mask (images, units, positions)."""
-    competes = info.competitors is not None
-    opened = lwta.trace(model.module, keep="winners") if competes else contextlib.nullcontext()
-    with opened as trace:  # of the pass that is explained, not of the one without the site
-        found = attribution(model.module, inputs, site=module, targets=targets, call=call)
-    mask = None
-    if trace is not None:
-        records = trace.by_name().get(module, [])
-        if len(records) <= call or records[call].competitors != info.competitors:
-            raise InputError(
-                f"site {info.name!r} does not compete in blocks of {info.competitors} in this model"
-            )
-        mask = units_first(records[call].mask, records[call].channel_dim)
-    baselines = baseline(model.module, inputs, site=module, targets=found.targets, call=call)
-    return found.beside(baselines, channel_dim=info.channel_dim), mask
-
-
-def _explanation(
-    found: Contributions, mask: Tensor | None, row: int, context: _Context
-) -> Explanation:
-    logits = found.logits[row].double()
-    probabilities = logits.softmax(0)
-
-    def score(index: int) -> ClassScore:
-        names = context.model.class_names
-        name = names[index] if names else f"class {index}"
-        return ClassScore(index, name, float(logits[index]), float(probabilities[index]))
-
-    order = logits.argsort(descending=True, stable=True)[: context.top_predictions]
-    return Explanation(
-        image="",
-        site=context.site.name,
-        target=score(int(found.targets[row])),
-        predictions=tuple(score(int(index)) for index in order),
-        winners=_winners(found, mask, row, context),
-        baseline=float(found.baselines[row]),
-        completeness_error=float(found.completeness_error[row]),
-        competitive=mask is not None,
-        provenance=_provenance(context),
-        sampled=None if context.drawn is None else context.drawn.summary(row),
+    targets, against = (
+        None
+        if wanted is None
+        else torch.full((len(images),), class_index(wanted, model.class_names), device=device)
+        for wanted in (request.target, request.against)
     )
-
-
-def _winners(
-    found: Contributions, mask: Tensor | None, row: int, context: _Context
-) -> tuple[Winner, ...]:
-    activation = found.activations[row].double().sum(-1)
-    contribution = found.per_unit[row]
-    if mask is None:
-        listed = (found.activations[row] != 0).any(-1)
-        win_rate, image_winner = None, listed
-    else:
-        listed = mask[row].any(-1)
-        win_rate = mask[row].double().mean(-1)
-        image_winner = image_winners(found.activations[row], mask[row], context.site)
-    winners = []
-    for index in listed.nonzero()[:, 0].tolist():
-        unit = context.units[index]
-        winners.append(
-            Winner(
-                unit=index,
-                block=unit.block,
-                name=unit.name,
-                score=unit.score,
-                activation=float(activation[index]),
-                contribution=float(contribution[index]),
-                image_winner=bool(image_winner[index]),
-                win_rate=None if win_rate is None else float(win_rate[index]),
-                win_rate_usual=unit.win_rate,
-                **_sampled(context.drawn, row, index),
-            )
+    question = Question(model, inputs, sites, targets, against)
+    passes = run_passes(question)
+    drawn: list[Samples | None] = [None] * len(sites)
+    if request.samples is not None:
+        settled = replace(question, targets=passes[0].found.targets)
+        again = partial(_draw_once, settled)
+        drawn = [*draw(model.module, again, samples=request.samples, seed=request.seed)]
+    prefix = options.prefix_tokens
+    if prefix is None:
+        prefix = prefix_tokens(model.module)
+    contexts = [
+        Context(
+            question,
+            atlas.of_site(site.name),
+            options.top_predictions,
+            options.causal,
+            prefix,
+            samples,
         )
-    return tuple(sorted(winners, key=lambda winner: -abs(winner.contribution)))
+        for site, samples in zip(sites, drawn, strict=True)
+    ]
+    return [
+        [
+            _examination(made, row, context, image)
+            for made, context in zip(passes, contexts, strict=True)
+        ]
+        for row, image in enumerate(images)
+    ]
 
 
-def _sampled(drawn: Samples | None, row: int, unit: int) -> dict[str, float]:
-    if drawn is None:
-        return {}
-    return {
-        "sample_wins": float(drawn.wins[row, unit]),
-        "sample_win_rate": float(drawn.win_rate[row, unit]),
-        "contribution_mean": float(drawn.contribution_mean[row, unit]),
-        "contribution_spread": float(drawn.contribution_spread[row, unit]),
-    }
+def _examination(made: SitePass, row: int, context: Context, picture: Image.Image) -> Examination:
+    explanation, grid = build(made, row, context)
+    found = made.found
+    return Examination(explanation, found.activations[row], found.values[row], grid, picture)
 
 
-def image_winners(activations: Tensor, mask: Tensor, site: SiteInfo) -> Tensor:
-    """Mark each block's winner for the whole image.
-
-    Of the competitors that won at least one position it is the one with the largest pooled masked
-    activation; at a site that was pooled at a token, the one that won there.
-
-    Args:
-        activations: ``(units, positions)``, masked.
-        mask: ``(units, positions)``, true where a unit won.
-        site: The site, with its competitors and its pooling.
-
-    Returns:
-        ``(units,)`` bool with one true entry per block.
-    """
-    if site.competitors is None:
-        raise InputError(f"site {site.name!r} does not compete")
-    token = token_of(site.pooling)
-    if token is not None:
-        return mask[:, token]
-    pooled = activations.amax(-1) if site.pooling == "max" else activations.double().mean(-1)
-    pooled = pooled.double().masked_fill(~mask.any(-1), -torch.inf)
-    best = pooled.view(-1, site.competitors).argmax(1, keepdim=True)
-    chosen = torch.zeros(len(best), site.competitors, dtype=torch.bool, device=mask.device)
-    return chosen.scatter_(1, best, True).flatten()
-
-
-def token_of(pooling: str) -> int | None:
-    """Return the token that a pooling such as ``"token"`` or ``"token:3"`` reads, else ``None``."""
-    kind, _, index = pooling.partition(":")
-    return (int(index) if index else 0) if kind == "token" else None
-
-
-def _site(atlas: Atlas, name: str | None) -> SiteInfo:
-    if name is not None:
-        return atlas.site(name)
-    if not atlas.sites:
-        raise InputError("the atlas has no site")
-    competitive = [site for site in atlas.sites if site.competitors is not None]
-    return (competitive or list(atlas.sites))[-1]
-
-
-def _target(target: int | str, names: tuple[str, ...] | None) -> int:
-    if isinstance(target, int):
-        if target < 0 or (names is not None and target >= len(names)):
-            limit = len(names) - 1 if names else "the number of classes minus 1"
-            raise InputError(f"target class must be 0 to {limit}, not {target}")
-        return target
-    if names is None:
-        raise InputError(f"the model has no class names; give the index instead of {target!r}")
-    matches = [index for index, name in enumerate(names) if name.lower() == target.lower()]
-    if not matches:
-        close = ", ".join(nearest(target, names)) or ", ".join(names[:5])
-        raise InputError(f"the model has no class {target!r}; nearest: {close}")
-    return matches[0]
+def _draw_once(question: Question) -> list[tuple[Contributions, Tensor | None]]:
+    return [(made.found, made.mask) for made in sample_passes(question)]
 
 
 def _picture(image: ImageLike) -> tuple[str, Image.Image]:
     if isinstance(image, Image.Image):
         return "image", to_rgb(image)
     return os.fspath(image), decode(image)
-
-
-def _provenance(context: _Context) -> dict[str, Any]:
-    return {
-        "neuronym": __version__,
-        "torch": torch.__version__,
-        "model": {"spec": context.model.spec, "fingerprint": context.model.fingerprint},
-        "pooling": context.site.pooling,
-    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +21,8 @@ class Samples:
 
     Attributes:
         samples, seed: How many, and their seed.
-        probabilities, logits: ``(samples, images)`` float64, of the explained class.
+        probabilities: ``(samples, images)`` float64, of the explained class.
+        logits: ``(samples, images)`` float64, what is explained: its logit, or the difference.
         predicted: ``(samples, images)`` bool, whether it was the most probable class.
         contribution_mean, contribution_spread: ``(images, units)`` float64, in logits.
         wins: ``(images, units)``, share of the samples in which the unit won somewhere.
@@ -54,52 +55,71 @@ class Samples:
 
 def draw(
     module: nn.Module,
-    attribute: Callable[[], tuple[Contributions, Tensor | None]],
+    attribute: Callable[[], Sequence[tuple[Contributions, Tensor | None]]],
     *,
     samples: int,
     seed: int,
-) -> Samples:
+) -> list[Samples]:
     """Attribute ``samples`` times with random winners in every layer.
 
     Args:
         module: The competitive classifier; its modes and the random state are as before
             afterwards.
-        attribute: Returns contributions to a fixed class, and the mask
+        attribute: Returns for each site the contributions to a fixed class, and the mask
             ``(images, units, positions)`` of the winners; at a dense site ``None``, where a unit
             that is not zero counts as one that won.
         samples: At least 2.
         seed: Of the draws.
+
+    Returns:
+        What was seen, per site.
 
     Raises:
         InputError: ``samples`` is below 2, or the model has no LWTA layer.
     """
     check_samples(samples)
     rows: list[tuple[Tensor, Tensor, Tensor]] = []
-    mean = squares = wins = rate = torch.zeros(())
+    running: list[_Running] = []
     with inference(module, "sample", relaxed=False), seeded(seed):
-        for number in range(1, samples + 1):
-            found, mask = attribute()
-            won = found.activations != 0 if mask is None else mask
-            rows.append(_of_class(found))
-            contribution = found.per_unit
-            change = contribution - mean
-            mean = mean + change / number
-            squares = squares + change * (contribution - mean)
-            wins = wins + won.any(-1).double()
-            rate = rate + won.double().mean(-1)
+        for _ in range(samples):
+            found = attribute()
+            running = running or [_Running() for _ in found]
+            for each, (contributions, mask) in zip(running, found, strict=True):
+                each.add(contributions, mask)
+            rows.append(_of_class(found[0][0]))
     probabilities, logits, predicted = (torch.stack(part) for part in zip(*rows, strict=True))
-    spread = (squares / (samples - 1)).sqrt()
-    return Samples(
-        samples,
-        seed,
-        probabilities,
-        logits,
-        predicted,
-        mean,
-        spread,
-        wins / samples,
-        rate / samples,
-    )
+    return [
+        Samples(
+            samples,
+            seed,
+            probabilities,
+            logits,
+            predicted,
+            each.mean,
+            (each.squares / (samples - 1)).sqrt(),
+            each.wins / samples,
+            each.rate / samples,
+        )
+        for each in running
+    ]
+
+
+class _Running:
+    """Mean and squared deviations of contributions (Welford), and how often units won."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = self.squares = self.wins = self.rate = torch.zeros(())
+
+    def add(self, found: Contributions, mask: Tensor | None) -> None:
+        won = found.activations != 0 if mask is None else mask
+        contribution = found.per_unit
+        self.count += 1
+        change = contribution - self.mean
+        self.mean = self.mean + change / self.count
+        self.squares = self.squares + change * (contribution - self.mean)
+        self.wins = self.wins + won.any(-1).double()
+        self.rate = self.rate + won.double().mean(-1)
 
 
 def _of_class(found: Contributions) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from neuronym.devices import device_of
 from neuronym.errors import InputError
-from neuronym.explain.contributions import Contributions
-from neuronym.explain.multi import Place, SiteContributions, attribute_sites
-from neuronym.explain.targets import LABEL, PREDICTED, Labels, TargetChoice, class_index
+from neuronym.explain.contributions import Contributions, baselines
+from neuronym.explain.passes import Question, SitePass, sample_passes
+from neuronym.explain.select import class_index
+from neuronym.explain.targets import LABEL, PREDICTED, Labels, TargetChoice
 from neuronym.models import LoadedModel
 from neuronym.probes import Batch, Batches, ProbeSet, Skipped, batches
+from neuronym.record import split_call
 from neuronym.record.pooling import token_of
 from neuronym.results import SiteInfo
 
@@ -264,22 +266,24 @@ def batch_contributions(model: LoadedModel, batch: Batch, chosen: Chosen) -> Con
     device = device_of(model.module)
     inputs = torch.stack(batch.prepared[INPUT]).to(device)
     targets = chosen.targets(batch, device, _classes(model))
-    places = [Place.of(site) for site in chosen.sites]
-    results = attribute_sites(model.module, inputs, places, targets=targets)
-    logits = results[0].found.logits.double().cpu().numpy()
+    question = Question(model, inputs, chosen.sites, targets, None)
+    passes = sample_passes(question)  # one forward and one backward pass for all sites
+    explained = passes[0].found.targets
+    places = [split_call(site.name) for site in chosen.sites]
+    without = baselines(model.module, inputs, places, targets=explained)
+    logits = passes[0].found.logits.double().cpu().numpy()
     _finite("the model's logits", logits, batch.ids)
     sites = {}
-    for site, result in zip(chosen.sites, results, strict=True):
-        sites[site.name] = _site_batch(site, result)
-        _finite(
-            f"the contribution at site {site.name!r}", sites[site.name].contributions, batch.ids
-        )
+    for each, base in zip(passes, without, strict=True):
+        name, found = each.site.name, _site_batch(each, base.double())
+        _finite(f"the contribution at site {name!r}", found.contributions, batch.ids)
+        sites[name] = found
     return ContributionBatch(
         keys=batch.indices,
         ids=batch.ids,
         labels=chosen.labels.of(batch.labels, len(batch), logits.shape[1]),
-        predicted=results[0].found.logits.argmax(1).cpu().numpy(),
-        targets=results[0].found.targets.cpu().numpy(),
+        predicted=passes[0].found.logits.argmax(1).cpu().numpy(),
+        targets=explained.cpu().numpy(),
         logits=logits,
         sites=sites,
         end=batch.end,
@@ -291,25 +295,20 @@ def _classes(model: LoadedModel) -> int:
     return np.iinfo(np.int64).max if model.class_names is None else len(model.class_names)
 
 
-def _site_batch(site: SiteInfo, result: SiteContributions) -> SiteBatch:
-    found, mask = result.found, result.mask
-    if found.activations.shape[1] != site.units:
-        raise InputError(
-            f"site {site.name!r} has {found.activations.shape[1]} units in this model and "
-            f"{site.units} in the atlas"
-        )
-    passed = found.activations != 0 if mask is None else mask
-    won = passed.any(-1)
+def _site_batch(each: SitePass, without: Tensor) -> SiteBatch:
+    found, mask = each.found, each.mask
+    won = (found.activations != 0 if mask is None else mask).any(-1)
     contributions = found.values.sum(-1, dtype=torch.float64)
-    baselines = found.baselines.double()
+    error = found.target_logits - without - contributions.sum(-1)
+    winner = won if mask is None else _image_winners(found, mask, each.site)
     return SiteBatch(
         contributions=contributions.cpu().numpy(),
         activations=found.activations.sum(-1, dtype=torch.float64).cpu().numpy(),
         won=won.cpu().numpy(),
         win_rate=None if mask is None else _share(mask).cpu().numpy(),
-        image_winner=(won if mask is None else _image_winners(found, mask, site)).cpu().numpy(),
-        baselines=baselines.cpu().numpy(),
-        completeness_error=(found.target_logits - baselines - contributions.sum(-1)).cpu().numpy(),
+        image_winner=winner.cpu().numpy(),
+        baselines=without.cpu().numpy(),
+        completeness_error=error.cpu().numpy(),
     )
 
 

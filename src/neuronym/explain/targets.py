@@ -8,35 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from neuronym.errors import InputError, nearest
-
-__all__ = ["LABEL", "PREDICTED", "Labels", "TargetChoice", "class_index"]
+__all__ = ["LABEL", "PREDICTED", "Labels", "TargetChoice"]
 
 PREDICTED, LABEL = "predicted", "label"
 TargetChoice = int | str
 """``"predicted"``, ``"label"``, or one class by index or name for every image."""
-
-
-def class_index(target: int | str, names: Sequence[str] | None) -> int:
-    """Return the index of a class given by index or name (case does not count).
-
-    Raises:
-        InputError: There is no such class; the text shows the nearest names.
-    """
-    if isinstance(target, int):
-        if target < 0 or (names is not None and target >= len(names)):
-            limit = len(names) - 1 if names is not None else "the number of classes minus 1"
-            raise InputError(f"target class must be 0 to {limit}, not {target}")
-        return target
-    if names is None:
-        raise InputError(f"the model has no class names; give the index instead of {target!r}")
-    lower = [name.lower() for name in names]
-    if target.lower() in lower:
-        return lower.index(target.lower())
-    if target.isdigit():
-        return class_index(int(target), names)
-    close = ", ".join(nearest(target, names)) or ", ".join(names[:5])
-    raise InputError(f"the model has no class {target!r}; nearest: {close}")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,6 @@
 
 from neuronym.report.options import ExplainedImage, ReportOptions
 from neuronym.report.page import write_report
-from neuronym.report.plain import Part, parts, sentence
+from neuronym.results.sentence import Part, parts, sentence
 
 __all__ = ["ExplainedImage", "Part", "ReportOptions", "parts", "sentence", "write_report"]

@@ -8,18 +8,9 @@ from dataclasses import dataclass
 from neuronym.report.figures import Bar
 from neuronym.report.options import ExplainedImage, ReportOptions
 from neuronym.report.pictures import Picture, PictureFolder
-from neuronym.report.plain import (
-    Part,
-    decimals,
-    fixed,
-    named,
-    number,
-    parts,
-    percent,
-    signed,
-    unit_name,
-)
 from neuronym.results import Atlas, Explanation, Winner
+from neuronym.results.numbers import fixed, number, percent, signed
+from neuronym.results.sentence import Part, decimals, named, parts, unit_name
 
 __all__ = ["Article", "Row", "Term", "make_article"]
 
@@ -93,8 +84,9 @@ def make_article(
     rows, axis = _chart(explanation, links, count=options.winners)
     places = decimals(explanation)
     total = sum(winner.contribution for winner in explanation.winners)
-    off = explanation.target.logit - explanation.baseline - total - explanation.completeness_error
-    scale = max(1.0, abs(explanation.target.logit), abs(explanation.baseline), abs(total))
+    explained = explanation.explained
+    off = explained - explanation.baseline - total - explanation.completeness_error
+    scale = max(1.0, abs(explained), abs(explanation.baseline), abs(total))
     predicted = explanation.predictions[0] if explanation.predictions else explanation.target
     return Article(
         title=predicted.name,
@@ -114,14 +106,25 @@ def make_article(
         ),
         terms=(
             Term("logit without the site", fixed(explanation.baseline, places)),
-            Term("sum of all contributions", signed(total, places)),
+            Term(
+                f"sum of all contributions ({signed(explanation.support, places)} and "
+                f"{signed(explanation.opposition, places)})",
+                signed(total, places),
+            ),
             Term("completeness error", signed(explanation.completeness_error, places)),
         ),
-        logit=Term(f"logit of {explanation.target.name}", fixed(explanation.target.logit, places)),
+        logit=Term(_what(explanation), fixed(explained, places)),
         error=number(abs(explanation.completeness_error), 2),
         exact=abs(explanation.completeness_error) <= _TOLERANCE * scale,
         mismatch=None if abs(off) <= _TOLERANCE * scale else signed(off, places),
     )
+
+
+def _what(explanation: Explanation) -> str:
+    """Say what the terms add up to."""
+    rival = explanation.against
+    minus = "" if rival is None else f" minus logit of {rival.name}"
+    return f"logit of {explanation.target.name}{minus}"
 
 
 def _links(explanation: Explanation, atlas: Atlas) -> dict[int, str]:

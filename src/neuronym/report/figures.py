@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from neuronym.errors import InputError
-from neuronym.report.plain import SPACE, count, duration, percent
 from neuronym.results import Atlas
+from neuronym.results.numbers import SPACE, count, duration, percent
 
 __all__ = ["Bar", "Figure", "make_figures", "seconds_bars", "truth_bars"]
 

@@ -21,8 +21,8 @@ from neuronym.report.options import ExplainedImage, ReportOptions
 from neuronym.report.overview import make_overview
 from neuronym.report.payload import atlas_payload, check_truth, script_json
 from neuronym.report.pictures import PictureFolder
-from neuronym.report.plain import number, percent
 from neuronym.results import Atlas, Explanation
+from neuronym.results.numbers import number, percent
 
 __all__ = ["write_report"]
 

@@ -17,7 +17,14 @@ from neuronym.results.effect import (
     ImageEffect,
 )
 from neuronym.results.evidence import Evidence, SiteEvidence
-from neuronym.results.explanation import ClassScore, Explanation, SampleSummary, Winner
+from neuronym.results.explanation import (
+    ClassScore,
+    Explanation,
+    Place,
+    RunnerUp,
+    SampleSummary,
+    Winner,
+)
 from neuronym.results.explanations import ClassUnit, ExplanationSet
 from neuronym.results.scorecard import Metric, Scorecard
 
@@ -37,7 +44,9 @@ __all__ = [
     "ImageEffect",
     "LinearFit",
     "Metric",
+    "Place",
     "ProbeImage",
+    "RunnerUp",
     "SampleSummary",
     "Scorecard",
     "SiteEvidence",

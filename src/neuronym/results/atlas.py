@@ -267,7 +267,14 @@ class Atlas:
     def of_site(self, name: str) -> tuple[Unit, ...]:
         """Return the units of one site, ordered by index."""
         self.site(name)
-        return tuple(unit for unit in self.units if unit.site == name)
+        return self._by_site.get(name, ())
+
+    @cached_property
+    def _by_site(self) -> dict[str, tuple[Unit, ...]]:
+        groups: dict[str, list[Unit]] = {}
+        for unit in self.units:
+            groups.setdefault(unit.site, []).append(unit)
+        return {site: tuple(units) for site, units in groups.items()}
 
     def unit(self, site: str, index: int) -> Unit:
         """Return one unit; :class:`InputError` says which indices exist."""

@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from neuronym.errors import UnreadableError
+from neuronym.errors import InputError, UnreadableError
 from neuronym.files import read_record, write_json
+from neuronym.results.sentence import sentence
 
-__all__ = ["ClassScore", "Explanation", "SampleSummary", "Winner"]
+__all__ = ["ClassScore", "Explanation", "Place", "RunnerUp", "SampleSummary", "Winner"]
 
 KIND = "explanation"
-SCHEMA = 2  # 1 had no samples
+SCHEMA = 3  # 1 had no samples; 2 no rival class, significance, runner-ups, effects and places
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,48 @@ class ClassScore:
     name: str
     logit: float
     probability: float
+
+
+@dataclass(frozen=True)
+class RunnerUp:
+    """Who stands next in line for the positions that a winner won, and what that would change.
+
+    Attributes:
+        unit: The competitor that has the second largest response at most of these positions.
+        name: From the atlas; ``None`` for a unit without a name.
+        share: Share of these positions at which it is second, above 0 to 1.
+        response: Its response (what it would pass), summed over the positions where it is second.
+        change: Change of what is explained, in logits, had the second won at every position that
+            the winner won: ``Σ_p gradient[r(p), p]·z[r(p), p] − gradient[w, p]·z[w, p]`` with r(p)
+            the second at p. Exact where the path from site to logit is linear with winners fixed,
+            elsewhere a linear estimate.
+    """
+
+    unit: int
+    name: str | None
+    share: float
+    response: float
+    change: float
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in the image a winner's masked activation is largest in size.
+
+    The box is the position's cell of the map, in fractions of what the network saw (0 is its left
+    or top edge, 1 its right or bottom one). What a unit of a late layer looks at reaches beyond
+    its cell.
+
+    Attributes:
+        box: Left, top, right and bottom.
+        centre: Across and down.
+        activation, contribution: Of this position alone.
+    """
+
+    box: tuple[float, float, float, float]
+    centre: tuple[float, float]
+    activation: float
+    contribution: float
 
 
 @dataclass(frozen=True)
@@ -45,6 +88,15 @@ class Winner:
         sample_win_rate: Share of positions that it won, averaged over the samples.
         contribution_mean, contribution_spread: Mean and standard deviation of its contribution
             over the samples, in logits; zero counts for a sample in which it won nowhere.
+        p_value, q_value: Of its name, from the atlas; ``None`` where it was not tested.
+        unnamed: Why it has no name, from the atlas (see :data:`neuronym.results.UNNAMED`).
+        candidate: For an unnamed unit the concept that would fit best, where the atlas has one.
+        runner_up: Next in line; ``None`` at a dense site.
+        effect_silenced: Change of what is explained, in logits, when the network ran again with
+            the unit silenced: where it won, its block passed nothing. ``None`` where not run.
+        effect_handed_over: The same when it could not win, so that its block's runner-ups passed
+            instead; ``None`` where not run, and at a dense site.
+        place: Where it is strongest; ``None`` where there is no map (see ``Explanation.no_map``).
     """
 
     unit: int
@@ -60,6 +112,14 @@ class Winner:
     sample_win_rate: float | None = None
     contribution_mean: float | None = None
     contribution_spread: float | None = None
+    p_value: float | None = None
+    q_value: float | None = None
+    unnamed: str | None = None
+    candidate: str | None = None
+    runner_up: RunnerUp | None = None
+    effect_silenced: float | None = None
+    effect_handed_over: float | None = None
+    place: Place | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +130,7 @@ class SampleSummary:
         samples, seed: How many draws, and their seed.
         probability_mean, probability_spread: Of the class, over the samples (standard deviation
             divided by S − 1).
-        logit_mean, logit_spread: The same of its logit.
+        logit_mean, logit_spread: The same of its logit, or of the difference that is explained.
         predicted: Share of the samples in which it was the most probable class, 0 to 1.
     """
 
@@ -85,7 +145,7 @@ class SampleSummary:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why one image got one logit, by the winners of one site.
+    """Why one image got one logit, or prefers one class to another, by the winners of one site.
 
     Attributes:
         image: Where the image came from.
@@ -93,12 +153,15 @@ class Explanation:
         target: The class that is explained (by default the predicted one).
         predictions: The most probable classes, best first.
         winners: The winners only, largest absolute contribution first.
-        baseline: The target's logit with the site's output set to zero.
-        completeness_error: ``target.logit - baseline - sum of contributions``, in logits: zero up
+        baseline: What is explained, with the site's output set to zero.
+        completeness_error: ``explained - baseline - sum of contributions``, in logits: zero up
             to rounding where the path from site to logit is linear with winners fixed.
         competitive: Whether the site competes (else every unit that fired is listed).
         provenance: SPEC and fingerprint of the model, the pooling, versions.
         sampled: The uncertainty from random winners, where it was asked for.
+        against: Where given, the target's logit minus the logit of this class is explained.
+        grid: Rows and columns of the site's map; ``None`` where it has none.
+        no_map: Why it has none.
     """
 
     image: str
@@ -111,6 +174,39 @@ class Explanation:
     competitive: bool
     provenance: Mapping[str, Any]
     sampled: SampleSummary | None = None
+    against: ClassScore | None = None
+    grid: tuple[int, int] | None = None
+    no_map: str | None = None
+
+    @property
+    def explained(self) -> float:
+        """The target's logit, or how far it lies above the one of ``against``."""
+        return self.target.logit - (0.0 if self.against is None else self.against.logit)
+
+    @property
+    def support(self) -> float:
+        """Sum of the contributions above zero, in logits."""
+        return sum(max(winner.contribution, 0.0) for winner in self.winners)
+
+    @property
+    def opposition(self) -> float:
+        """Sum of the contributions below zero, in logits."""
+        return sum(min(winner.contribution, 0.0) for winner in self.winners)
+
+    def sentence(self, most: int = 3) -> str:
+        """Say it in plain words; every number is one of the winners', or their sum.
+
+        See :func:`neuronym.results.sentence.sentence`.
+
+        Args:
+            most: Names in favour at most.
+
+        Raises:
+            InputError: ``most`` is below 1.
+        """
+        if most < 1:
+            raise InputError(f"most must be at least 1, not {most}")
+        return sentence(self, most=most)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
@@ -133,9 +229,24 @@ class Explanation:
             fields = {key: data[key] for key in data if key not in ("kind", "schema")}
             fields["target"] = ClassScore(**data["target"])
             fields["predictions"] = tuple(ClassScore(**row) for row in data["predictions"])
-            fields["winners"] = tuple(Winner(**row) for row in data["winners"])
+            fields["winners"] = tuple(_winner(row) for row in data["winners"])
             if fields.get("sampled") is not None:
                 fields["sampled"] = SampleSummary(**data["sampled"])
+            if fields.get("against") is not None:
+                fields["against"] = ClassScore(**data["against"])
+            if fields.get("grid") is not None:
+                fields["grid"] = tuple(data["grid"])
             return cls(**fields)
         except (KeyError, TypeError) as error:
             raise UnreadableError(f"{str(path)!r} is not a whole explanation: {error}") from error
+
+
+def _winner(row: Mapping[str, Any]) -> Winner:
+    fields = dict(row)
+    if fields.get("runner_up") is not None:
+        fields["runner_up"] = RunnerUp(**fields["runner_up"])
+    if (place := fields.get("place")) is not None:
+        fields["place"] = Place(
+            **{**place, "box": tuple(place["box"]), "centre": tuple(place["centre"])}
+        )
+    return Winner(**fields)

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from neuronym.report import parts, sentence
-from neuronym.report.plain import count, decimals, duration, number, percent, signed
+from neuronym.errors import InputError
 from neuronym.results import ClassScore, Explanation, Winner
+from neuronym.results.numbers import count, duration, number, percent, signed
+from neuronym.results.sentence import decimals, parts, sentence
 
 RED = ClassScore(0, "red circle", 5.0, 0.97)
 BLUE = ClassScore(1, "blue square", 1.0, 0.02)
@@ -47,14 +48,20 @@ def test_order_of_winners_does_not_matter() -> None:
 
 def test_a_unit_without_a_name_is_called_by_its_number() -> None:
     said = sentence(explanation(winner(12, None, 2.1)))
-    assert "because of unit 12 (+2.10)." in said
+    assert "because of the unnamed unit 12 (+2.10)." in said
 
 
 def test_mainly_is_said_only_of_at_least_half() -> None:
     many = [winner(unit, f"part {unit}", 1.0) for unit in range(20)]
     said = sentence(explanation(*many))
     assert "mainly" not in said
-    assert "with the most support from “part 0” (+1.00), “part 1” (+1.00) and “part 2”" in said
+    assert said == (
+        "Predicted “red circle” (97.0\u00a0%); no unit stands out: the largest are “part 0” "
+        "(+1.00), “part 1” (+1.00) and “part 2” (+1.00), together 15.0\u00a0% of the +20.00 in "
+        "favour."
+    )
+    alone = explanation(*many).sentence(most=1)
+    assert "the largest, “part 0” (+1.00), is 5.0\u00a0% of the +20.00 in favour." in alone
 
 
 def test_small_support_is_left_out_once_half_is_told() -> None:
@@ -96,6 +103,49 @@ def test_parts_spell_the_sentence_and_point_to_units() -> None:
     spelled = "".join(part.text for part in parts(made))
     assert spelled == sentence(made).replace("“", "").replace("”", "")
     assert [part.unit for part in parts(made) if part.kind == "unit"] == [1, 3]
+
+
+def test_the_difference_of_two_classes_is_told_from_the_side_of_the_preferred() -> None:
+    rows = [winner(1, "red", 2.1), winner(2, "round", 1.4), winner(3, "square", -0.6)]
+    made = replace(explanation(*rows), against=BLUE)
+    assert made.explained == 4.0
+    assert made.sentence() == (
+        "Prefers “red circle” to “blue square” (+4.00) mainly because of “red” (+2.10) and "
+        "“round” (+1.40), against “square” (\u22120.60)."
+    )
+    other = replace(explanation(*rows, target=BLUE), against=RED)
+    assert other.sentence() == (
+        "Prefers “red circle” to “blue square” (\u22124.00) mainly because of “square” "
+        "(\u22120.60), against “red” (+2.10)."
+    )
+    third = replace(made, target=ClassScore(2, "grey", 0.5, 0.005), against=BLUE)
+    assert third.sentence().startswith(
+        "Predicted “red circle”; prefers “blue square” to “grey” (\u22120.50) mainly because"
+    )
+
+
+def test_a_large_completeness_error_is_told() -> None:
+    made = explanation(winner(1, "red", 3.0))  # logit 5
+    small = replace(made, baseline=1.8, completeness_error=0.2)
+    assert "account" not in small.sentence()
+    large = replace(made, baseline=1.5, completeness_error=0.5)
+    assert large.sentence().endswith(
+        "(+3.00). The list does not account for +0.50 of the logit (completeness error)."
+    )
+
+
+def test_a_unit_below_zero_is_told_apart() -> None:
+    low = replace(winner(1, "red", 2.0), activation=-3.0)
+    said = explanation(low, winner(2, "red", 1.5)).sentence()
+    assert "mainly because of “red” below zero (+2.00) and “red” (+1.50)." in said
+
+
+def test_most_limits_the_names() -> None:
+    rows = [winner(unit, f"part {unit}", 2.0 - 0.1 * unit) for unit in range(4)]
+    assert explanation(*rows).sentence(most=1).count("part") == 1
+    assert explanation(*rows).sentence(most=4).count("part") == 4
+    with pytest.raises(InputError, match="most must be at least 1, not 0"):
+        explanation(*rows).sentence(most=0)
 
 
 def test_a_missing_list_of_predictions_is_survived() -> None:
