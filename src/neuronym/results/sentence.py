@@ -46,8 +46,8 @@ def sentence(explanation: Explanation, *, most: int = _NAMES) -> str:
     where they do not, the sentence says that no unit stands out and how much the largest are of
     it. Where several units carry a name, each one's contribution stands behind it; they are not
     summed. A unit without a name is called ``the unnamed unit 12``, and behind one whose
-    activation is negative stands ``below zero``, because a name says when a unit is high. A second sentence gives the
-    completeness error where it is at least a tenth of what is to be explained.
+    activation is negative stands ``below zero``, because a name says when a unit is high. A second
+    sentence gives the completeness error where it is at least a tenth of what is to be explained.
 
     Args:
         explanation: Of one image.
