@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from neuronym.report.plain import number, percent
 
 from neuronym.report import ReportOptions, write_report
 from neuronym.results import Atlas, Formula, LinearFit, Unit
+from neuronym.results.numbers import number, percent
 from report.conftest import Visitor
 from report.synthetic import make_atlas
 

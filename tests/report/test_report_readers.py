@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from neuronym.report.plain import number, percent
 
 from neuronym.report import ExplainedImage, sentence, write_report
 from neuronym.results import Atlas
+from neuronym.results.numbers import number, percent
 from report.conftest import Visitor
 from report.helpers import STATIC
 from report.synthetic import make_explanation
