@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from neuronym import benchmarks
-from neuronym.benchmarks import dissect, lwta, memory, registry
+from neuronym.benchmarks import dissect, explain, lwta, memory, registry
 from neuronym.benchmarks.result import Row, race
 from neuronym.cli import main
 from neuronym.errors import InputError, MissingError, NeuronymError, UnknownNameError
@@ -49,7 +49,20 @@ def test_naming_is_measured_and_equals_the_loop() -> None:
         assert {"ours"} < set(row.measured)
         if "equal to" in row.note:
             assert float(row.note.split()[3]) < 1e-3
-    assert set(registry.BENCHMARKS) == {"lwta", "dissect"}
+    assert set(registry.BENCHMARKS) == {"lwta", "dissect", "explain"}
+
+
+def test_an_explanation_is_measured_beside_its_twins() -> None:
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, stride=4), torch.nn.ReLU(), torch.nn.Flatten()
+    )
+    case = explain.case_of("small", net, (3, 16, 16))
+    assert [site.units for site in case.atlas.sites] == [8]
+    late, early, naive = explain.compare(case, 1)
+    assert late.ratio == late.measured["ours"] / late.measured["forward + backward"] > 0
+    assert early.measured["ours"] > 0
+    assert set(naive.measured) == {"ours", "ablation"}
+    assert " winners" in naive.case
 
 
 def test_the_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

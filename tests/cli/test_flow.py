@@ -79,6 +79,44 @@ def test_explain_adds_up_and_names_winners_only(
     assert "completeness error" in done(capsys, *arguments)
 
 
+def test_explain_takes_several_sites_two_classes_and_pictures(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["explain", "--atlas", str(runs / "atlas"), "--image", str(runs / "0.png")]
+    (site,) = (info.name for info in Atlas.load(runs / "atlas").sites)
+    one = json.loads(done(capsys, *arguments, "--json"))
+    several = json.loads(
+        done(capsys, *arguments, "--json", "--site", "all", "--save", str(tmp_path / "why.json"))
+    )
+    assert several == [one]
+    assert json.loads((tmp_path / f"why.{site}.json").read_text()) == one
+    best, second = (row["name"] for row in one["predictions"][:2])
+    both = ("--class", best, "--against", second, "--causal", "2")
+    said = json.loads(done(capsys, *arguments, *both, "--json"))
+    assert said["against"]["name"] == second
+    first = said["winners"][0]
+    assert first["effect_silenced"] == pytest.approx(-first["contribution"], abs=1e-4)
+    assert first["runner_up"]["unit"] // 8 == first["block"]
+    text = done(capsys, *arguments, *both, "--top", "3", "--pictures", str(tmp_path / "seen"))
+    assert f"to “{second}”" in text
+    for heading in ("name", "activation", "contribution", "runner-up", "change", "place"):
+        assert heading in text
+    files = sorted(path.name for path in (tmp_path / "seen").iterdir())
+    assert len(files) == 3 * 3 + 1
+    assert str(tmp_path / "seen" / "sheet.png") in text
+    assert main([*arguments, "--pictures", str(tmp_path / "seen")]) == 2
+    assert "is not an empty folder" in capsys.readouterr().err
+    for wrong, line in (
+        (["--site", "all,nope"], "atlas has no site 'nope'"),
+        (["--against", "zzz"], "the model has no class 'zzz'"),
+        (["--class", best, "--against", best], "minus itself"),
+    ):
+        assert main([*arguments, *wrong]) == 2
+        assert line in capsys.readouterr().err
+    assert main(["explain", "--atlas", str(runs / "atlas"), "--image", str(runs)]) == 2
+    assert "is a folder, not an image file" in capsys.readouterr().err
+
+
 def test_report_shows_the_explanation(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("explain", "--atlas", str(runs / "atlas"), "--image", str(runs / "1.png"))
     done(capsys, *arguments, "--save", str(runs / "page.json"))

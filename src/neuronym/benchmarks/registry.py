@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from neuronym.benchmarks import dissect, lwta
+from neuronym.benchmarks import dissect, explain, lwta
 from neuronym.benchmarks.result import Benchmark, Row
 from neuronym.errors import InputError, unknown
 
@@ -15,6 +15,7 @@ __all__ = ["BENCHMARKS", "run"]
 BENCHMARKS: dict[str, Callable[[int], list[Row]]] = {
     "lwta": lwta.rows,
     "dissect": dissect.rows,
+    "explain": explain.rows,
 }
 """Name → function of the number of rounds."""
 

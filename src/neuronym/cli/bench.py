@@ -10,7 +10,9 @@ __all__ = ["bench"]
 
 
 def bench(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The benchmark: lwta, dissect.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The benchmark: lwta, dissect, explain.")
+    ],
     rounds: Annotated[
         int, typer.Option("--rounds", min=1, help="Turns of each contestant; the median counts.")
     ] = 7,
