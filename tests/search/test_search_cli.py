@@ -21,8 +21,10 @@ from dissect.planted import (
     probe_set,
     transform,
 )
+from explain import explained_sets as explained
 from neuronym.cli import main
 from neuronym.dissect import DissectOptions, dissect
+from neuronym.explain import explain_set
 from neuronym.models import LoadedModel
 from neuronym.results import Atlas
 from neuronym.search import names
@@ -151,6 +153,37 @@ def test_bad_input(saved: Path, capsys, arguments: list[str], message: str) -> N
     status, out, err = lines(capsys, "--atlas", saved, *arguments)
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert message in err
+
+
+def test_classes(capsys, tmp_path) -> None:
+    net = explained.loaded(explained.net())
+    atlas = explained.atlas_of(net).save(tmp_path / "atlas")
+    folder = tmp_path / "explained"
+    made = explain_set(net, explained.pictures(9, labelled=True), atlas=atlas, out=folder)
+    asked = ("--atlas", tmp_path / "atlas", "--explanations", folder)
+    name = made.class_names[made.summary["explained_classes"][0]]
+    status, out, _ = lines(capsys, *asked, "--class", name, "--site", "act", "--json", "--top", 3)
+    told = json.loads(out)
+    carriers = made.carriers(name, "act", most=3)
+    assert (status, told["title"]) == (0, f"units that carry {name!r} at act")
+    assert [row["unit"] for row in told["found"]] == [each.unit for each in carriers]
+    status, out, _ = lines(capsys, *asked, "--class", name)
+    assert (status, f"units that carry '{name}' at relu" in out) == (0, True)
+    unit = carriers[0].unit
+    status, out, _ = lines(capsys, *asked, "--unit", f"act/{unit}")
+    assert (status, f"classes that act/{unit} drives" in out) == (0, True)
+    for wrong, message in (
+        (("--class", "cta"), "no class 'cta'; nearest: cat"),
+        (("--unit", "act/99"), "units 0 to 15, not 99"),
+    ):
+        status, _, err = lines(capsys, *asked, *wrong)
+        assert (status, message in err) == (2, True)
+    other = replace(atlas, provenance={"model": {"fingerprint": "other"}})
+    other.save(tmp_path / "other")
+    status, _, err = lines(
+        capsys, "--atlas", tmp_path / "other", "--explanations", folder, "--class", name
+    )
+    assert (status, "are of another model" in err) == (2, True)
 
 
 def test_an_older_atlas(saved: Path, capsys, tmp_path) -> None:
