@@ -168,7 +168,7 @@ def test_classes(capsys, tmp_path) -> None:
     assert (status, told["title"]) == (0, f"units that carry {name!r} at act")
     assert [row["unit"] for row in told["found"]] == [each.unit for each in carriers]
     status, out, _ = lines(capsys, *asked, "--class", name)
-    assert (status, f"units that carry '{name}' at relu" in out) == (0, True)
+    assert (status, f"units that carry '{name}' at act" in out) == (0, True)
     unit = carriers[0].unit
     status, out, _ = lines(capsys, *asked, "--unit", f"act/{unit}")
     assert (status, f"classes that act/{unit} drives" in out) == (0, True)
