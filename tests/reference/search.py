@@ -32,3 +32,17 @@ def permuted_share(
 def false_discovery(p: np.ndarray) -> np.ndarray:
     """Benjamini and Hochberg by hand: ``min over p_j ≥ p of K p_j / rank(p_j)``."""
     return np.array([min(min(1.0, len(p) * b / (p <= b).sum()) for b in p if b >= a) for a in p])
+
+
+def standing(fits: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """``max_k r z`` of each text: ``fits`` (units, texts), ``background`` (units, words)."""
+    found = []
+    for text in range(fits.shape[1]):
+        best = 0.0
+        for unit in range(len(fits)):
+            spread = background[unit].std()
+            if spread > 0 and fits[unit, text] > 0:
+                z = (fits[unit, text] - background[unit].mean()) / spread
+                best = max(best, fits[unit, text] * max(z, 0.0))
+        found.append(best)
+    return np.array(found)

@@ -28,6 +28,7 @@ from neuronym.false_discovery import q_values
 from neuronym.models import LoadedModel
 from neuronym.results import Atlas
 from neuronym.search import match_image, match_name, match_text, match_texts, similar_units
+from neuronym.search.background import compare, drawn
 from neuronym.search.similar import whitening
 from reference import search as literal
 
@@ -39,7 +40,6 @@ class Knows(PlantedVisionText):
     """Embeds a synonym beside its word, and a word that no unit carries in a direction apart."""
 
     dim = ATTRIBUTES + 1
-    scale = np.random.default_rng(8)
 
     def embed_images(self, images):
         cells = super().embed_images(images)
@@ -150,6 +150,28 @@ def test_numbers_are_the_literal_ones(rivals: Atlas, rival: LoadedModel) -> None
     p = np.array([unit.p_value for unit in tested])
     np.testing.assert_allclose([unit.q_value for unit in tested], literal.false_discovery(p))
     np.testing.assert_allclose(q_values(p), literal.false_discovery(p))
+
+
+def test_how_much_a_text_stands_out_is_the_literal_share(atlas: Atlas) -> None:
+    evidence = atlas.evidence
+    assert evidence is not None
+    texts = np.random.default_rng(5).standard_normal((6, evidence.dim)).astype(np.float32)
+    texts[0] = Knows().embed_texts(["drum"])
+    found = compare(evidence, ["act"], texts, np.ones(19, bool))
+    words = evidence.correlations("act", evidence.background)
+    best = literal.standing(evidence.correlations("act", texts), words)
+    random = literal.standing(evidence.correlations("act", drawn(evidence.background)), words)
+    expected = (random[:, None] >= best).mean(0)
+    np.testing.assert_allclose(found.by_chance, expected, atol=1 / len(random))
+    assert found.by_chance[0] == 0
+    assert found.by_chance[1:].max() > 0.1
+
+
+def test_meaningless_directions_vary_as_the_words_do() -> None:
+    words = np.random.default_rng(6).standard_normal((40, 3)).astype(np.float32) * (1, 2, 3) + 5
+    directions = drawn(words.astype(np.float32))
+    np.testing.assert_allclose(directions.mean(0), words.mean(0), atol=0.5)
+    np.testing.assert_allclose(directions.std(0), words.std(0), rtol=0.15)
 
 
 def test_dead_units_are_not_searched(rivals: Atlas) -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from neuronym.results import Evidence
 
-__all__ = ["Compared", "compare"]
+__all__ = ["Compared", "compare", "drawn"]
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -68,7 +68,7 @@ def compare(
     random = np.concatenate(
         [
             _standing(_correlations(evidence, sites, part), mean, spread, heard)
-            for part in np.array_split(_narrow(evidence, _drawn(evidence.background)), 2)
+            for part in np.array_split(_narrow(evidence, drawn(evidence.background)), 2)
         ]
     )
     return Compared(found, shares, (random[:, None] >= best).mean(0))
@@ -95,7 +95,7 @@ def _standing(
     return np.asarray(both[heard].max(0, initial=0.0))
 
 
-def _drawn(background: Floats) -> Floats:
+def drawn(background: Floats) -> Floats:
     """Draw directions with the mean and the covariance of the words: ``(directions, dim)``."""
     mean = background.mean(0)
     generator = np.random.default_rng(0)  # the same for every query

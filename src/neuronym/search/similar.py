@@ -14,7 +14,7 @@ from neuronym.search.chosen import chosen_sites, evidence_of, listens
 
 __all__ = ["SimilarUnit", "similar_units", "whitening"]
 
-_RIDGE = 0.1
+_RIDGE = 0.01
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ def similar_units(
     """Return the units whose evidence lies in the direction of another unit's.
 
     The direction of a unit is ``C (S + λ I)^(−½)``: its centred cross moments with the images'
-    embeddings, whitened by their covariance S, with λ a tenth of the mean variance. Their cosine
-    estimates the correlation of what the embeddings explain of the two activations.
+    embeddings, whitened by their covariance S, with λ a hundredth of the mean variance. The cosine
+    of two directions is the correlation of what the embeddings explain of the two activations.
 
     Args:
         atlas: With evidence.
