@@ -1,4 +1,4 @@
-"""CIFAR-10: competitive residual networks and their dense twins, trained from scratch.
+"""CIFAR-10: competitive networks and their dense twins, trained from scratch.
 
     python bench/cifar.py --train FILE.parquet --out RUNS [--competitors 8] [--seeds 0] [--epochs E]
     python bench/cifar.py --train FILE.parquet --out RUNS ... --test FILE.parquet
@@ -33,6 +33,7 @@ from neuronym.train.data import Subset
 from neuronym.train.run import activation_sites
 
 HELD_OUT = 5000
+NETWORKS = ["cifar10", "cifar10-inverted", "cifar10-deit"]
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -43,7 +44,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--competitors", type=int, nargs="*", default=[8])
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
-    parser.add_argument("--preset", default="cifar10", choices=["cifar10", "cifar10-inverted"])
+    parser.add_argument("--preset", default="cifar10", choices=NETWORKS)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-dense", action="store_true", help="leave the dense twins out")
