@@ -67,7 +67,7 @@ CIFAR10_DEIT = replace(
     learning_rate=2e-3,
     clip_norm=1.0,
     kl_weight=0.0,
-    temperature=1.0,
+    temperature=3.0,
 )
 """A reduced transformer in which the hidden layers of the blocks compete."""
 
