@@ -1,4 +1,4 @@
-"""CIFAR-10: competitive residual networks and their dense twins, trained from scratch.
+"""CIFAR-10: competitive networks and their dense twins, trained from scratch.
 
     python bench/cifar.py --train FILE.parquet --out RUNS [--competitors 8] [--seeds 0] [--epochs E]
     python bench/cifar.py --train FILE.parquet --out RUNS ... --test FILE.parquet
@@ -33,6 +33,11 @@ from neuronym.train.data import Subset
 from neuronym.train.run import activation_sites
 
 HELD_OUT = 5000
+NETWORKS = ["cifar10", "cifar10-inverted", "cifar10-deit"]
+DENSE: dict[str, dict[str, Any]] = {
+    "cifar10-deit": {"model": "neuronym.models.tokens:cifar_deit_plain"}
+}
+"""What the dense twin does otherwise than the preset: begins from the weights that suit it."""
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -43,7 +48,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--competitors", type=int, nargs="*", default=[8])
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
-    parser.add_argument("--preset", default="cifar10", choices=["cifar10", "cifar10-inverted"])
+    parser.add_argument("--preset", default="cifar10", choices=NETWORKS)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--no-dense", action="store_true", help="leave the dense twins out")
@@ -66,7 +71,7 @@ def runs(asked: argparse.Namespace) -> Iterator[tuple[str, TrainSettings]]:
         for count in asked.competitors:
             yield f"U{count}-seed{seed}", replace(base, competitors=count)
         if not asked.no_dense:
-            yield f"dense-seed{seed}", base.twin()
+            yield f"dense-seed{seed}", replace(base.twin(), **DENSE.get(asked.preset, {}))
 
 
 def report(name: str) -> Any:
@@ -142,7 +147,8 @@ def write_table(rows: list[dict[str, Any]], asked: argparse.Namespace) -> None:
     device = platform.machine() + f"-{asked.threads}-threads"
     path = RESULTS / f"{asked.preset}-{device}-torch-{torch.__version__.split('+')[0]}.json"
     settings = PRESETS[asked.preset].to_dict()
-    write_json(path, {"settings": settings, "changes": asked.set, "runs": rows})
+    dense = DENSE.get(asked.preset, {})
+    write_json(path, {"settings": settings, "changes": asked.set, "dense": dense, "runs": rows})
     print(path)
 
 

@@ -5,10 +5,10 @@
 
 The last 5,000 training images validate: they choose the settings and the epoch. ``--tune`` runs
 the same grid for every kind of head with seed 100 and keeps each kind's best row in
-``RUNS/tuned-KIND.json``. Without it, every kind is trained with its best row and the seeds, and
-measured on the test images, once. Features are computed once and kept in ``RUNS/features``; every
-finished run has a file below ``RUNS`` and is not repeated. The table is printed and written to
-``bench/results/head-DEVICE-torch-VERSION.json``.
+``RUNS/tuned-KIND-HIDDEN.json``. Without it, every kind is trained with its best row and the seeds,
+and measured on the test images, once. Features are computed once and kept in ``RUNS/features``;
+every finished run has a file below ``RUNS`` and is not repeated. The table is printed and written
+to ``bench/results/head-HIDDEN-DEVICE-torch-VERSION.json``.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--hidden", type=int, default=1536, help="hidden units of every kind")
     parser.add_argument("--mirror", action="store_true", help="learn from mirrored images too")
     parser.add_argument("--precision", default="bfloat16", help="of the training")
     parser.add_argument("--threads", type=int, default=2)
@@ -74,7 +75,11 @@ class Data:
     def __init__(self, asked: argparse.Namespace) -> None:
         size = (3, asked.side, asked.side)
         self.base = HeadSettings(
-            input_size=size, epochs=asked.epochs, mirror=asked.mirror, precision=asked.precision
+            input_size=size,
+            epochs=asked.epochs,
+            mirror=asked.mirror,
+            precision=asked.precision,
+            hidden=asked.hidden,
         )
         self.source: Backbone = open_backbone(asked.backbone, self.base)
         self.options = HeadOptions(features=asked.out / "features", feature_progress=said())
@@ -148,13 +153,19 @@ def tune(data: Data, asked: argparse.Namespace) -> None:
             print(f"{kind} {json.dumps(row)} {accuracy:.4f}", flush=True)
             if accuracy > best:
                 best, chosen = accuracy, row
-        write_json(asked.out / f"tuned-{kind}.json", chosen)
+        write_json(tuned_file(kind, asked), chosen)
         print(f"{kind}: {json.dumps(chosen)} {best:.4f}", flush=True)
+
+
+def tuned_file(kind: str, asked: argparse.Namespace) -> Path:
+    """Return where a kind's best row at this width is kept."""
+    place: Path = asked.out / f"tuned-{kind}-{asked.hidden}.json"
+    return place
 
 
 def tuned(kind: str, asked: argparse.Namespace) -> dict[str, Any]:
     """Return a kind's best row; nothing where it was not tuned."""
-    place = asked.out / f"tuned-{kind}.json"
+    place = tuned_file(kind, asked)
     row: dict[str, Any] = read_json(place) if place.is_file() else {}
     return row
 
@@ -172,10 +183,11 @@ def table(data: Data, asked: argparse.Namespace) -> None:
         rows.append({"kind": kind, "settings": row, "runs": runs})
         print(line(kind, runs), flush=True)
     device = f"{platform.machine()}-{asked.threads}-threads"
-    name = f"head-{device}-torch-{torch.__version__.split('+')[0]}.json"
+    name = f"head-{asked.hidden}-{device}-torch-{torch.__version__.split('+')[0]}.json"
     facts = {
         "backbone": asked.backbone,
         "side": asked.side,
+        "hidden": asked.hidden,
         "images": {"training": len(data.training), "validation": len(data.validation)},
         "grid": GRID,
     }

@@ -62,7 +62,7 @@ def test_widths_and_strides_must_be_as_many() -> None:
 def test_a_reduced_transformer_competes_in_its_hidden_layers() -> None:
     loaded = load("neuronym.models.tokens:cifar_deit", num_classes=5)
     module, _ = compete(loaded.module, 24, loaded.input_size)
-    assert len(lwta_modules(module)) == 7
+    assert len(lwta_modules(module)) == 10  # four of them in the stem
     responses: list[torch.Tensor] = []
     for name, part in lwta_modules(module).items():
         if name.endswith("mlp.act"):
@@ -71,6 +71,14 @@ def test_a_reduced_transformer_competes_in_its_hidden_layers() -> None:
     with torch.no_grad():
         assert module(images).shape == (4, 5)
     torch.testing.assert_close(torch.stack(responses), torch.full((6,), 3.0), atol=0.5, rtol=0)
+    plain = load("neuronym.models.tokens:cifar_deit_plain", num_classes=5).module
+    assert list(plain.state_dict()) == list(module.state_dict())
+    scaled, own = (
+        float(each.get_submodule("transformer.blocks.0.mlp.fc1").weight.detach().std())
+        for each in (module, plain)
+    )
+    assert scaled == pytest.approx(3 / 96**0.5, rel=1e-4)
+    assert own == pytest.approx(0.02, rel=0.02)
     grey = load("neuronym.models.tokens:cifar_deit", num_classes=2, input_size=(1, 40, 24))
     with torch.no_grad():
         assert grey.module(torch.zeros(3, 1, 40, 24)).shape == (3, 2)

@@ -31,7 +31,8 @@ def test_the_recipes_are_those_that_were_asked_for() -> None:
     deit = [f"deit-{size}-u{u}" for size in ("tiny", "small") for u in (2, 8, 12, 16, 24)]
     resnet = [f"resnet{depth}-u{u}" for depth in (18, 50) for u in (2, 4, 8)]
     assert list(RECIPES) == deit + resnet
-    assert list(PRESETS) == ["scenes", "cifar10", "cifar10-inverted", *deit, *resnet]
+    ours = ["scenes", "cifar10", "cifar10-inverted", "cifar10-deit"]
+    assert list(PRESETS) == [*ours, *deit, *resnet]
     small = PRESETS["deit-small-u12"]
     assert (small.model, small.competitors) == ("timm:deit_small_patch16_224", 12)
     assert (small.epochs, small.warmup * small.epochs) == (300, 5)
@@ -67,6 +68,22 @@ def test_a_recipe_runs(name: str, tmp_path: Path) -> None:
     assert np.isfinite(result.history[0]["loss"])
     assert result.validation.diagnosis is not None
     assert load(str(tmp_path / "run")).module.training is False
+
+
+def test_the_reduced_transformer_steps_and_keeps_its_stem_dense(tmp_path: Path) -> None:
+    settings = replace(preset_of("cifar10-deit", batch_size=16), epochs=1, workers=1, holdout=0.4)
+    result = train(settings, Blobs(48), out=tmp_path / "run")
+    assert np.isfinite(result.history[0]["loss"])
+    assert result.validation.active_fraction == 1 / 24
+    module = load(str(tmp_path / "run")).module
+    sites = [f"transformer.blocks.{block}.mlp.act" for block in range(6)]
+    assert list(lwta_modules(module)) == sites
+    assert isinstance(module.get_submodule("stem.2"), nn.ReLU)
+    twin = train(settings.twin(), Blobs(48), out=tmp_path / "twin")
+    assert twin.config.competitors is None
+    dense = load(str(tmp_path / "twin")).module
+    assert list(dense.state_dict()) == list(module.state_dict())
+    assert isinstance(dense.get_submodule(sites[0]), nn.GELU)
 
 
 def shard(path: Path, images: Blobs) -> None:

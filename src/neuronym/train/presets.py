@@ -1,4 +1,4 @@
-"""Named settings: two found by experiment here, and the recipes of the literature.
+"""Named settings: some found by experiment here, and the recipes of the literature.
 
 The recipes train ImageNet-1k, Places365 or another large set from scratch, with the settings that
 the dense networks were published with and competition in place of activations. See
@@ -14,6 +14,7 @@ from neuronym.train.settings import TrainSettings
 
 __all__ = [
     "CIFAR10",
+    "CIFAR10_DEIT",
     "CIFAR10_INVERTED",
     "PRESETS",
     "RECIPES",
@@ -56,6 +57,19 @@ CIFAR10 = TrainSettings(
 
 CIFAR10_INVERTED = replace(CIFAR10, model="neuronym.models.small:cifar_inverted")
 """The same for a network whose residual stream is never masked; see ``docs/training.md``."""
+
+CIFAR10_DEIT = replace(
+    CIFAR10,
+    model="neuronym.models.tokens:cifar_deit",
+    competitors=24,
+    skip=("stem.*",),
+    epochs=8,
+    learning_rate=2e-3,
+    clip_norm=1.0,
+    kl_weight=0.0,
+    temperature=3.0,
+)
+"""A reduced transformer in which the hidden layers of the blocks compete."""
 
 DEIT = TrainSettings(
     model="timm:deit_tiny_patch16_224",
@@ -122,6 +136,7 @@ PRESETS: dict[str, TrainSettings] = {
     "scenes": SCENES,
     "cifar10": CIFAR10,
     "cifar10-inverted": CIFAR10_INVERTED,
+    "cifar10-deit": CIFAR10_DEIT,
     **RECIPES,
 }
 
