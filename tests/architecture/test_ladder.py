@@ -21,6 +21,7 @@ LADDER = {
     "evaluate": 5,
     "dissect": 4,
     "explain": 4,
+    "intervene": 4,
     "train": 3,
     "embed": 3,
     "fit_pocket": 3,

@@ -19,7 +19,7 @@ from neuronym.devices import device_of
 from neuronym.errors import InputError, nearest
 from neuronym.explain.contributions import Contributions, attribution, baseline, units_first
 from neuronym.explain.samples import Samples, draw
-from neuronym.models import LoadedModel
+from neuronym.models import LoadedModel, check_made_from
 from neuronym.probes import decode, to_rgb
 from neuronym.record import split_call
 from neuronym.results import Atlas, ClassScore, Explanation, SiteInfo, Unit, Winner
@@ -97,7 +97,7 @@ def explain_images(
     if top_predictions < 1:
         raise InputError(f"top_predictions must be at least 1, not {top_predictions}")
     info = _site(atlas, site)
-    _check_same_model(model, atlas)
+    check_made_from(model, atlas.provenance, what="the atlas")
     device = device_of(model.module)
     inputs = torch.stack([model.transform(image) for image in images]).to(device)
     targets = None
@@ -261,16 +261,6 @@ def _site(atlas: Atlas, name: str | None) -> SiteInfo:
         raise InputError("the atlas has no site")
     competitive = [site for site in atlas.sites if site.competitors is not None]
     return (competitive or list(atlas.sites))[-1]
-
-
-def _check_same_model(model: LoadedModel, atlas: Atlas) -> None:
-    made_from: Any = atlas.provenance.get("model", {})
-    expected = made_from.get("fingerprint")
-    if expected is not None and expected != model.fingerprint:
-        raise InputError(
-            f"the atlas was made from another model: its fingerprint is {expected} "
-            f"({made_from.get('spec')!r}), this one's is {model.fingerprint} ({model.spec!r})"
-        )
 
 
 def _target(target: int | str, names: tuple[str, ...] | None) -> int:

@@ -132,7 +132,7 @@ class GradualLWTA(LWTA):
             self.competitors, self.channel_dim, temperature=self.temperature, mode=self.mode
         )
         for name, value in self.__dict__.items():  # hooks, and what was set on this module
-            if name.endswith("_hooks") or name in ("hands_winners", "relaxed"):
+            if name.endswith("_hooks") or name in ("hands_winners", "relaxed", "edit"):
                 plain.__dict__[name] = value
         return plain.train(self.training)
 

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from neuronym.errors import InputError, unknown
-from neuronym.lwta import engine, handover
+from neuronym.lwta import edited, engine, handover
+from neuronym.lwta.edited import Editor, Handling
 from neuronym.lwta.functional import (
     DEFAULT_TEMPERATURE,
     check_temperature,
@@ -50,12 +51,15 @@ class LWTA(nn.Module):
             map after it; :func:`neuronym.lwta.sparsify` sets it.
         relaxed: Whether the gradient of a sample is the straight-through one; else the drawn
             winners are taken as fixed.
+        edit: What an edit does to its units, ``None`` elsewhere; see :mod:`neuronym.models.edits`.
+            Copies and pickles carry it.
         part: Set for a forward that sees only a part of a larger batch; ``None`` elsewhere. Not
             kept by copies and pickles.
     """
 
     hands_winners: bool = False
     relaxed: bool = True
+    edit: Editor | None = None
 
     def __init__(
         self,
@@ -94,28 +98,34 @@ class LWTA(nn.Module):
         offset = self.part.offset(z.numel()) if self.part else 0
         kl = any(recorder.wants_kl for recorder in self._recorders)
         rule = Rule(self.competitors, axis, self.temperature, key, kl, offset, self.relaxed)
+        handling = None if self.edit is None else self.edit.handling(z, axis)
         if self.mode == "expected":
-            return self._expected(z, rule)
-        outcome = engine.run(z, rule)
+            return self._expected(z, rule, handling)
+        outcome = engine.run(z, rule) if handling is None else edited.run(z, rule, handling)
         if self.hands_winners:
             handover.attach(self, outcome, rule)
         for recorder in self._recorders:
             recorder(z, outcome, key is not None)
         return outcome.y
 
-    def _expected(self, z: Tensor, rule: Rule) -> Tensor:
-        y = expected(z, self.competitors, channel_dim=self.channel_dim)
-        if self._recorders:
+    def _expected(self, z: Tensor, rule: Rule, handling: Handling | None) -> Tensor:
+        if handling is not None:
+            outcome = edited.expected(z, rule, handling)
+        else:
+            y = expected(z, self.competitors, channel_dim=self.channel_dim)
+            if not self._recorders:
+                return y
             outcome = engine.run(z, rule)._replace(y=y)
-            for recorder in self._recorders:
-                recorder(z, outcome, False)
-        return y
+        for recorder in self._recorders:
+            recorder(z, outcome, False)
+        return outcome.y
 
     def extra_repr(self) -> str:
         mode = "" if self.mode == "auto" else f", mode={self.mode!r}"
+        edit = "" if self.edit is None else f", edit={self.edit}"
         return (
             f"competitors={self.competitors}, channel_dim={self.channel_dim}, "
-            f"temperature={self.temperature:g}{mode}"
+            f"temperature={self.temperature:g}{mode}{edit}"
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -26,6 +26,8 @@ __all__ = [
     "divergence",
     "forward",
     "literal",
+    "noisy_blocks",
+    "onehot",
     "winner_dtype",
 ]
 
@@ -73,7 +75,8 @@ def winner_dtype(competitors: int) -> torch.dtype:
     return torch.uint8 if competitors <= 256 else torch.int32
 
 
-def _noisy(blocks: Tensor, z: Tensor, rule: Rule) -> Tensor:
+def noisy_blocks(blocks: Tensor, z: Tensor, rule: Rule) -> Tensor:
+    """Return ``blocks`` of ``z`` plus the Gumbel noise of the rule's key (none for argmax)."""
     if rule.key is None:
         return blocks
     channels_last = (*z.shape[: rule.axis], *z.shape[rule.axis + 1 :], z.shape[rule.axis])
@@ -98,7 +101,8 @@ def divergence(blocks: Tensor, axis: int) -> Tensor:
     return (q * (log_q + math.log(blocks.shape[axis]))).sum()
 
 
-def _onehot(winners: Tensor, competitors: int, axis: int) -> Tensor:
+def onehot(winners: Tensor, competitors: int, axis: int) -> Tensor:
+    """Return the bool mask ``(…, B, U, …)`` of winners ``(…, B, …)``; ``axis`` holds blocks."""
     places = torch.arange(competitors, device=winners.device).view(
         -1, *[1] * (winners.dim() - axis - 1)
     )
@@ -109,7 +113,7 @@ def literal(z: Tensor, rule: Rule) -> Outcome:
     """Compete by the formula ``y = ξ·z``, ``ξ = hard + soft − stop_gradient(soft)``."""
     blocks = to_blocks(z, rule.competitors, rule.axis).to(compute_dtype(z.dtype))
     among = rule.axis + 1
-    noisy = _noisy(blocks, z, rule)
+    noisy = noisy_blocks(blocks, z, rule)
     winners = noisy.argmax(among)
     xi = functional.one_hot(winners, rule.competitors).movedim(-1, among).to(blocks.dtype)
     out = (xi == 0) & (blocks == -math.inf)  # cannot win: the limit of ξ·z is 0
@@ -127,8 +131,8 @@ def forward(z: Tensor, rule: Rule) -> Outcome:
     raw = to_blocks(z, rule.competitors, rule.axis)
     blocks = raw.to(compute_dtype(z.dtype))
     among = rule.axis + 1
-    winners = _noisy(blocks, z, rule).argmax(among)
-    won = _onehot(winners, rule.competitors, rule.axis)
+    winners = noisy_blocks(blocks, z, rule).argmax(among)
+    won = onehot(winners, rule.competitors, rule.axis)
     y = torch.where(won, raw, torch.zeros((), dtype=z.dtype, device=z.device))
     kl = divergence(blocks, among) if rule.kl else None
     return Outcome(y.flatten(rule.axis, among), winners.to(winner_dtype(rule.competitors)), kl)
@@ -147,10 +151,10 @@ def backward(
     total = torch.zeros_like(blocks)
     if grad is not None:
         upstream = to_blocks(grad, rule.competitors, rule.axis).to(blocks.dtype)
-        won = _onehot(winners, rule.competitors, rule.axis)
+        won = onehot(winners, rule.competitors, rule.axis)
         total = torch.where(won, upstream, total)
         if rule.key is not None and rule.relaxed:
-            soft = torch.softmax(_noisy(blocks, z, rule) / rule.temperature, among)
+            soft = torch.softmax(noisy_blocks(blocks, z, rule) / rule.temperature, among)
             pull = (upstream * blocks).masked_fill(soft == 0, 0.0)  # the limit of soft · z
             pull = pull - (soft * pull).sum(among, keepdim=True)
             total = total + soft * pull / rule.temperature

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from PIL import Image
@@ -15,7 +16,7 @@ from neuronym.errors import InputError
 from neuronym.files import fingerprint
 from neuronym.models.preprocessing import Preprocessing, checked_input_size
 
-__all__ = ["LoadOptions", "LoadedModel", "model_fingerprint"]
+__all__ = ["LoadOptions", "LoadedModel", "check_made_from", "model_fingerprint"]
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
@@ -100,3 +101,23 @@ def model_fingerprint(module: nn.Module, transform: object = None) -> str:
     if isinstance(transform, Preprocessing):
         return fingerprint(structure, digest.digest(), transform.to_dict())
     return fingerprint(structure, digest.digest(), _ADDRESS.sub("", repr(transform)))
+
+
+def check_made_from(model: LoadedModel, provenance: Mapping[str, Any], *, what: str) -> None:
+    """Check that something saved was made from this model, with these weights.
+
+    Args:
+        model: The model that it is to be used with.
+        provenance: Where it comes from; ``provenance["model"]`` holds SPEC and fingerprint.
+        what: Names it in the message, e.g. ``"the atlas"``.
+
+    Raises:
+        InputError: It names another fingerprint; one that names none is accepted.
+    """
+    made_from = provenance.get("model") or {}
+    expected = made_from.get("fingerprint")
+    if expected is not None and expected != model.fingerprint:
+        raise InputError(
+            f"{what} was made from another model: its fingerprint is {expected} "
+            f"({made_from.get('spec')!r}), this one's is {model.fingerprint} ({model.spec!r})"
+        )

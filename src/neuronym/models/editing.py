@@ -1,0 +1,391 @@
+"""Applying edits: for a while, side by side on copies of an image, or for good."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from neuronym.channels import ChannelTracker
+from neuronym.devices import device_of
+from neuronym.errors import InputError, nearest
+from neuronym.lwta import LWTA
+from neuronym.lwta.edited import Calls, Editor, Layer, UnitRules
+from neuronym.lwta.gradual import GradualLWTA
+from neuronym.models.base import LoadedModel, check_made_from, model_fingerprint
+from neuronym.models.edits import Change, Edit, rules_of
+from neuronym.modes import evaluation
+
+__all__ = ["applied", "apply", "make_edit", "variants"]
+
+Changes: TypeAlias = Edit | Change | Sequence[Change]
+_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding)
+_SECOND = (
+    *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d),
+    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm),
+)
+
+
+def make_edit(model: LoadedModel, changes: Change | Sequence[Change]) -> Edit:
+    """Return the edit of ``model`` that makes ``changes``, checked against the model itself.
+
+    Two blank images run through the model once, to see how many units each site has and which
+    dimension holds them; a dense site's ``channel_dim`` is filled in.
+
+    Raises:
+        InputError: No such site or unit, a unit in two changes that contradict each other, an
+            action that does not fit the site, two forced units of one block, or a block that
+            would be left with no unit that can win and pass something.
+        UnknownNameError: There is no such action.
+    """
+    given = (changes,) if isinstance(changes, Change) else tuple(changes)
+    edit = Edit(given, model.spec, model.fingerprint)
+    _plans(model.module, [edit], model)  # what can be said without running it
+    seen = _observe(model, given)
+    parts = _modules(model.module)
+    made = []
+    for change in given:
+        _check_range(change, seen[change.site].units)
+        dense = not isinstance(parts[_split(change.site)[0]], LWTA)
+        made.append(replace(change, channel_dim=seen[change.site].channel_dim) if dense else change)
+    return replace(edit, changes=tuple(made))
+
+
+@contextlib.contextmanager
+def applied(model: LoadedModel | nn.Module, edit: Changes) -> Iterator[None]:
+    """Edit a model inside the block; then, also after an error, it is as before.
+
+    Blocks may be nested: the inner edit changes the edited network. Traces see the winners that
+    really pass. Training mode, random winners, expectations and sparse layers work as without an
+    edit. Copies and pickles made inside the block keep the edit.
+
+    Args:
+        model: Any module, or a loaded model, whose fingerprint must then be the edit's.
+        edit: An edit, or changes.
+
+    Raises:
+        InputError: As :func:`make_edit`, or the edit is of another model or other weights. A unit
+            that is out of range is found when the site is called.
+    """
+    module = model.module if isinstance(model, LoadedModel) else model
+    made = _as_edit(edit)
+    known = model if isinstance(model, LoadedModel) else None
+    if known is not None:
+        check_made_from(known, made.provenance, what="the edit")
+    with _attached(module, _plans(module, [made], known)):
+        yield
+
+
+def apply(model: LoadedModel, edit: Changes) -> LoadedModel:
+    """Return an edited copy of a model, for good; the model itself is left as it is.
+
+    The copy has the state dict of the model, with the same keys and values: the edit is not in
+    it. Its fingerprint differs. See :func:`neuronym.models.save_edited` for a folder.
+
+    Raises:
+        InputError: As :func:`make_edit`, or the edit is of another model or other weights.
+    """
+    made = _as_edit(edit)
+    check_made_from(model, made.provenance, what="the edit")
+    made = make_edit(model, made.changes)
+    module = copy.deepcopy(model.module)
+    _attach(module, _plans(module, [made], model))
+    fingerprint = model_fingerprint(module, model.transform)
+    return replace(model, module=module, fingerprint=fingerprint)
+
+
+@torch.no_grad()
+def variants(
+    model: LoadedModel | nn.Module,
+    inputs: Tensor,
+    edits: Sequence[Changes],
+    *,
+    batch_size: int = 64,
+) -> Tensor:
+    """Run each image under each edit, the edits side by side in one batch.
+
+    Each row of a batch is one image under one edit, so that many edits of one image take the
+    time of a batch and not of as many passes. Evaluation mode, without gradients.
+
+    Args:
+        model: A model with one output tensor; with a loaded one, edits are checked as in
+            :func:`applied`.
+        inputs: ``(images, ...)``, preprocessed.
+        edits: Edits, each of the model as it is.
+        batch_size: Rows in one batch.
+
+    Returns:
+        ``(edits, images, classes)``.
+
+    Raises:
+        InputError: As :func:`applied`; or the model folds positions into the first dimension, so
+            that rows are not images.
+    """
+    module = model.module if isinstance(model, LoadedModel) else model
+    known = model if isinstance(model, LoadedModel) else None
+    made = [_as_edit(edit) for edit in edits]
+    if not made or not len(inputs):
+        raise InputError(f"nothing to run: {len(made)} edits of {len(inputs)} images")
+    if known is not None:
+        for edit in made:
+            check_made_from(known, edit.provenance, what="the edit")
+    inputs = inputs.to(device_of(module))
+    rows = [(edit, image) for edit in range(len(made)) for image in range(len(inputs))]
+    found = []
+    with evaluation(module):
+        for start in range(0, len(rows), batch_size):
+            part = rows[start : start + batch_size]
+            plans = _plans(module, [made[edit] for edit, _ in part], known)
+            with _attached(module, plans):
+                found.append(module(inputs[[image for _, image in part]]))
+    logits = torch.cat(found)
+    return logits.view(len(made), len(inputs), *logits.shape[1:])
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is done to one module: number of the call → rules of each row."""
+
+    name: str
+    rules: Mapping[int, Sequence[UnitRules]]
+    channel_dim: int | None
+
+
+def _as_edit(edit: Changes) -> Edit:
+    if isinstance(edit, Edit):
+        return edit
+    return Edit((edit,) if isinstance(edit, Change) else tuple(edit))
+
+
+def _split(site: str) -> tuple[str, int]:
+    head, mark, call = site.rpartition("#")
+    return (head, int(call)) if mark and call.isdigit() else (site, 0)
+
+
+def _modules(module: nn.Module) -> dict[str, nn.Module]:
+    return {name: part for name, part in module.named_modules(remove_duplicate=False) if name}
+
+
+def _plans(
+    module: nn.Module, edits: Sequence[Edit], model: LoadedModel | None
+) -> list[tuple[nn.Module, _Plan]]:
+    """Return what is done to which module; row r is under ``edits[r]``."""
+    parts = _modules(module)
+    sites = dict.fromkeys(change.site for edit in edits for change in edit.changes)
+    dims = _channel_dims(parts, [change for edit in edits for change in edit.changes], model)
+    plans: dict[int, tuple[nn.Module, _Plan]] = {}
+    for site in sites:
+        name, call = _split(site)
+        part = parts[name]
+        competitors = part.competitors if isinstance(part, LWTA) else None
+        rows = []
+        for edit in edits:
+            changes = [change for change in edit.changes if change.site == site]
+            rows.append(rules_of(changes, competitors=competitors) if changes else UnitRules())
+        before = plans[id(part)][1].rules if id(part) in plans else {}
+        if call in before:
+            raise InputError(f"site {site!r} is edited under two names; use one of them")
+        plans[id(part)] = (part, _Plan(name, {**before, call: rows}, dims.get(site)))
+    return list(plans.values())
+
+
+def _channel_dims(
+    parts: Mapping[str, nn.Module], changes: Sequence[Change], model: LoadedModel | None
+) -> dict[str, int]:
+    """Return the dimension of the units of every dense site, checking that all sites exist."""
+    dims: dict[str, int] = {}
+    unsure: list[Change] = []
+    for change in changes:
+        name, _ = _split(change.site)
+        if name not in parts:
+            close = ", ".join(nearest(name, parts)) or ", ".join(list(parts)[:5])
+            raise InputError(f"the model has no site {change.site!r}; nearest: {close}")
+        part = parts[name]
+        if isinstance(part, GradualLWTA) and part.share < 1:
+            raise InputError(f"site {change.site!r} is not competing fully yet: finish it first")
+        if isinstance(part, LWTA) or change.site in dims:
+            continue
+        dim = change.channel_dim if change.channel_dim is not None else _own_dim(part)
+        if dim is not None:
+            dims[change.site] = dim
+        else:
+            unsure.append(change)
+    unsure = [change for change in unsure if change.site not in dims]
+    if unsure and model is not None:
+        seen = _observe(model, unsure)
+        dims |= {change.site: seen[change.site].channel_dim for change in unsure}
+    elif unsure:
+        raise InputError(
+            f"which dimension of the output of {unsure[0].site!r} holds the units is not known; "
+            "give the change a channel_dim"
+        )
+    return dims
+
+
+def _own_dim(part: nn.Module) -> int | None:
+    own = getattr(part, "channel_dim", None)
+    if isinstance(own, int) and not isinstance(own, bool):
+        return own
+    return -1 if isinstance(part, _LAST) else 1 if isinstance(part, _SECOND) else None
+
+
+class DenseEdit:
+    """A forward hook that changes units of an output; it comes before every other hook."""
+
+    def __init__(self, editor: Editor, channel_dim: int) -> None:
+        self.editor = editor
+        self.channel_dim = channel_dim
+
+    def __call__(self, _: nn.Module, __: object, output: object) -> Tensor | None:
+        if not isinstance(output, Tensor):
+            raise InputError(
+                f"site {self.editor.layers[0].name!r} returns a {type(output).__name__}, not a "
+                "tensor; choose a module inside it"
+            )
+        if not -output.dim() <= self.channel_dim < output.dim():
+            raise InputError(
+                f"channel_dim {self.channel_dim} does not fit the output of "
+                f"{self.editor.layers[0].name!r}, shape {tuple(output.shape)}"
+            )
+        axis = self.channel_dim % output.dim()
+        handling = self.editor.handling(output, axis)
+        return None if handling is None else handling.output(output, axis)
+
+
+def dense_edit_of(part: nn.Module) -> DenseEdit | None:
+    """Return the hook by which a module's output is edited, if it is."""
+    for hook in part._forward_hooks.values():
+        if isinstance(hook, DenseEdit):
+            return hook
+    return None
+
+
+def _attach(module: nn.Module, plans: Sequence[tuple[nn.Module, _Plan]]) -> Callable[[], None]:
+    """Put edits on their modules; return what takes them off again."""
+    calls = Calls()
+    undo = contextlib.ExitStack()
+    with contextlib.ExitStack() as failing:
+        failing.callback(undo.close)
+        begin: Any = calls.begin
+        end: Any = calls.end
+        undo.callback(module.register_forward_pre_hook(begin, prepend=True).remove)
+        undo.callback(module.register_forward_hook(end, always_call=True).remove)
+        for part, plan in plans:
+            layer = Layer(plan.name, plan.rules, calls)
+            _push(part, layer, plan)
+            undo.callback(_pop, part, layer)
+        failing.pop_all()
+    return undo.close
+
+
+@contextlib.contextmanager
+def _attached(module: nn.Module, plans: Sequence[tuple[nn.Module, _Plan]]) -> Iterator[None]:
+    detach = _attach(module, plans)
+    try:
+        yield
+    finally:
+        detach()
+
+
+def _push(part: nn.Module, layer: Layer, plan: _Plan) -> None:
+    if isinstance(part, LWTA):
+        editor = part.edit or Editor((), competitors=part.competitors)
+        part.edit = editor.with_layer(layer)
+        return
+    hook = dense_edit_of(part)
+    if hook is None:
+        hook = DenseEdit(Editor((), competitors=None), plan.channel_dim or 0)
+        part.register_forward_hook(hook, prepend=True)
+    hook.editor = hook.editor.with_layer(layer)
+
+
+def _pop(part: nn.Module, layer: Layer) -> None:
+    if isinstance(part, LWTA):
+        part.edit = part.edit.without(layer) if part.edit is not None else None
+        return
+    for key, hook in list(part._forward_hooks.items()):
+        if isinstance(hook, DenseEdit):
+            left = hook.editor.without(layer)
+            if left is None:
+                del part._forward_hooks[key]
+            else:
+                hook.editor = left
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """The output of a site: the dimension of its units, and how many there are."""
+
+    channel_dim: int
+    units: int
+
+
+def _observe(model: LoadedModel, changes: Sequence[Change]) -> dict[str, _Seen]:
+    """Run two blank images and return what the sites of ``changes`` gave.
+
+    Raises:
+        InputError: A site is not called, or which dimension holds its units cannot be known.
+    """
+    parts = _modules(model.module)
+    declared = {c.site: c.channel_dim for c in changes if c.channel_dim is not None}
+    wanted = {change.site: _split(change.site) for change in changes}
+    names = dict.fromkeys(name for name, _ in wanted.values())
+    outputs: dict[tuple[str, int], _Seen] = {}
+    counts: dict[str, int] = {}
+    images = torch.zeros(2, *model.input_size, device=device_of(model.module))
+
+    def note(name: str, output: object, tracker: ChannelTracker) -> None:
+        call = counts.get(name, 0)
+        counts[name] = call + 1
+        site = f"{name}#{call}" if call else name
+        if site in wanted:
+            outputs[name, call] = _seen(site, parts[name], output, declared.get(site), tracker)
+
+    with (
+        evaluation(model.module),
+        torch.no_grad(),
+        ChannelTracker() as tracker,
+        contextlib.ExitStack() as hooks,
+    ):
+        for name in names:
+            handle = parts[name].register_forward_hook(
+                lambda _, __, output, name=name: note(name, output, tracker)
+            )
+            hooks.callback(handle.remove)
+        model.module(images)
+    for site, (name, call) in wanted.items():
+        if (name, call) not in outputs:
+            raise InputError(f"site {site!r} is not called {call + 1} times in a forward pass")
+    return {site: outputs[place] for site, place in wanted.items()}
+
+
+def _seen(
+    site: str, part: nn.Module, output: object, declared: int | None, tracker: ChannelTracker
+) -> _Seen:
+    if not isinstance(output, Tensor):
+        raise InputError(
+            f"site {site!r} returns a {type(output).__name__}, not a tensor; choose a module inside"
+        )
+    dim = declared if declared is not None else _own_dim(part)
+    if dim is None:
+        origin = tracker.origin(output)
+        dim = None if origin is None or origin.channel == 0 else origin.channel
+        if dim is not None and dim == output.dim() - 1:
+            dim = -1
+    if dim is None or not -output.dim() <= dim < output.dim():
+        raise InputError(
+            f"which dimension of the output of {site!r}, {tuple(output.shape)}, holds the units is "
+            "not known; give the change a channel_dim"
+        )
+    return _Seen(dim, output.shape[dim])
+
+
+def _check_range(change: Change, units: int) -> None:
+    largest = max((*change.units, change.to or 0))
+    if largest >= units:
+        raise InputError(f"site {change.site!r} has units 0 to {units - 1}, not {largest}")
