@@ -504,3 +504,18 @@ def test_damaged_moments_and_samples_are_refused() -> None:
         Sample.from_arrays(10, DIM, units=units, arrays=short)
     with pytest.raises(UnreadableError, match="the sample is damaged: keys must not be negative"):
         Sample.from_arrays(10, DIM, units=units, arrays={**arrays, "keys": arrays["keys"] * -1})
+
+
+def test_the_smallest_are_within_a_sixteenth() -> None:
+    q = planted()[0]
+    sketch = sketch_of(np.arange(IMAGES))
+    found = sketch.smallest(30)
+    expected = np.sort(q, axis=0)[:30].T
+    np.testing.assert_array_equal(found[:, 0], expected[:, 0])
+    usual = (np.abs(expected) < 2.0**20) | (np.arange(30) == 0)
+    off = np.abs(found - expected) <= np.abs(expected) / 16 + 2.0**-19
+    assert off[usual].all()
+    assert (np.diff(found, axis=1) >= 0).all()
+    assert sketch.smallest(0).shape == (UNITS, 0)
+    with pytest.raises(InputError, match="no 334 smallest"):
+        sketch.smallest(334)

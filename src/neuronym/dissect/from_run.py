@@ -21,6 +21,7 @@ from neuronym.dissect.evidence import (
     needs_activations,
     rows_of,
 )
+from neuronym.dissect.kept_evidence import atlas_evidence
 from neuronym.dissect.kept_runs import kept_folder
 from neuronym.dissect.naming import centred, label_masks, name_units, resolved_keywords
 from neuronym.dissect.options import DissectOptions
@@ -124,7 +125,9 @@ def name_run(
     spec = run.info.facts["model"]
     if folder is not None and Path(spec).is_dir():
         facts["model"]["relative"] = os.path.relpath(spec, folder)
-    atlas = Atlas(_site_infos(run), tuple(units), shown, facts)
+    atlas = Atlas(
+        _site_infos(run), tuple(units), shown, facts, held=atlas_evidence(run, concepts, words)
+    )
     return atlas if folder is None else atlas.save(folder)
 
 

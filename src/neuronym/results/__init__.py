@@ -9,6 +9,7 @@ from neuronym.results.atlas import (
     SiteInfo,
     Unit,
 )
+from neuronym.results.evidence import Evidence, SiteEvidence
 from neuronym.results.explanation import ClassScore, Explanation, SampleSummary, Winner
 from neuronym.results.scorecard import Metric, Scorecard
 
@@ -16,6 +17,7 @@ __all__ = [
     "UNNAMED",
     "Atlas",
     "ClassScore",
+    "Evidence",
     "Explanation",
     "Formula",
     "LinearFit",
@@ -23,6 +25,7 @@ __all__ = [
     "ProbeImage",
     "SampleSummary",
     "Scorecard",
+    "SiteEvidence",
     "SiteInfo",
     "Unit",
     "Winner",

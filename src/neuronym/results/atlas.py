@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 
 from neuronym.errors import InputError, MissingError, UnreadableError, nearest
 from neuronym.files import MANIFEST, atomic_path, existing, read_manifest, write_manifest
+from neuronym.results.evidence import FOLDER, Evidence
 
 __all__ = ["UNNAMED", "Atlas", "Formula", "LinearFit", "ProbeImage", "SiteInfo", "Unit"]
 
@@ -205,6 +207,8 @@ class Atlas:
         provenance: Fingerprints, SPECs, seeds, versions, similarity and its keywords, counts of
             images seen and skipped: all that a reader needs to repeat the run.
         folder: Where it was loaded from or saved to; thumbnails are paths inside it.
+        held: The evidence of an atlas in memory; one that was loaded reads its files when
+            :attr:`evidence` is asked for.
     """
 
     sites: tuple[SiteInfo, ...]
@@ -212,6 +216,20 @@ class Atlas:
     images: Mapping[str, ProbeImage]
     provenance: Mapping[str, Any]
     folder: Path | None = field(default=None, compare=False)
+    held: Evidence | None = field(default=None, compare=False, repr=False)
+
+    @cached_property
+    def evidence(self) -> Evidence | None:
+        """What any text is compared with later; ``None`` in atlases that were made without it.
+
+        Raises:
+            MissingError: One of its files is gone.
+            UnreadableError: One of its files is damaged; the text names it.
+        """
+        if self.held is not None or self.folder is None:
+            return self.held
+        listed = read_manifest(self.folder, kind=KIND, schema=SCHEMA).get("evidence")
+        return None if listed is None else Evidence.load(self.folder / FOLDER, listed)
 
     @property
     def model_spec(self) -> str:
@@ -259,7 +277,9 @@ class Atlas:
         return units[index]
 
     def save(self, folder: str | Path) -> Atlas:
-        """Write tables, then the manifest last. Thumbnails are written by ``dissect`` before.
+        """Write tables and evidence, then the manifest last.
+
+        Thumbnails are written by ``dissect`` before.
 
         Returns:
             The same atlas with ``folder`` set.
@@ -272,6 +292,7 @@ class Atlas:
             _require_finite(unit.key, asdict(unit))
             _require_reason(unit)
         folder = Path(folder)
+        evidence = self.evidence  # read before anything is written: it may lie in this folder
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MANIFEST).unlink(missing_ok=True)  # new tables never stand under an old manifest
         _write_table(folder / NEURONS, [asdict(unit) for unit in self.units], _UNIT_SCHEMA)
@@ -284,8 +305,9 @@ class Atlas:
             schema=SCHEMA,
             sites=[asdict(site) for site in self.sites],
             provenance=dict(self.provenance),
+            evidence=None if evidence is None else evidence.save(folder / FOLDER),
         )
-        return Atlas(self.sites, self.units, self.images, self.provenance, folder)
+        return replace(self, folder=folder, held=evidence)
 
     @classmethod
     def load(cls, folder: str | Path) -> Atlas:

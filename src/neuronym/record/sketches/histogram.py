@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from neuronym.errors import InputError
 
-__all__ = ["BUCKETS", "PER_SIGN", "bucket_of", "centres", "quantiles"]
+__all__ = ["BUCKETS", "PER_SIGN", "bucket_of", "centres", "quantiles", "smallest"]
 
 LOWEST_EXPONENT = -20
 HIGHEST_EXPONENT = 20
@@ -95,3 +95,37 @@ def quantiles(
         below = histogram[start : start + _UNITS].cumsum(1)
         found[start : start + _UNITS] = (below >= rank).argmax(1)
     return np.clip(centres()[found], minimum.astype(np.float64), maximum.astype(np.float64))
+
+
+def smallest(
+    histogram: npt.NDArray[np.int64],
+    count: int,
+    *,
+    minimum: npt.NDArray[np.float32],
+    maximum: npt.NDArray[np.float32],
+) -> npt.NDArray[np.float32]:
+    """Return the values of rank 1 to ``count`` of each unit, as :func:`quantiles` knows them.
+
+    Args:
+        histogram: ``(units, BUCKETS)``.
+        count: At most the number of values.
+        minimum: ``(units,)``.
+        maximum: ``(units,)``.
+
+    Returns:
+        ``(units, count)`` float32, rising.
+
+    Raises:
+        InputError: There are fewer values.
+    """
+    total = int(histogram[0].sum())
+    if not 0 <= count <= total:
+        raise InputError(f"a histogram of {total} values has no {count} smallest")
+    middle = centres()
+    found = np.empty((len(histogram), count), np.float32)
+    for unit, row in enumerate(histogram):
+        filled = np.flatnonzero(row)
+        found[unit] = middle[np.repeat(filled, np.minimum(row[filled], count))[:count]]
+    np.clip(found, minimum[:, None], maximum[:, None], out=found)
+    found[:, :1] = minimum[:, None]
+    return found

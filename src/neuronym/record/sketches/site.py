@@ -17,7 +17,7 @@ from neuronym.record.sketches.checks import (
     finite_activations,
     finite_embeddings,
 )
-from neuronym.record.sketches.histogram import BUCKETS, quantiles
+from neuronym.record.sketches.histogram import BUCKETS, quantiles, smallest
 from neuronym.record.sketches.moments import add_products
 from neuronym.spread import spread
 
@@ -327,6 +327,14 @@ class SiteSketch:
             InputError: ``p`` is not from 0 to 1, or there is no image yet.
         """
         return quantiles(self.histogram, p, minimum=self.minimum, maximum=self.maximum)
+
+    def smallest(self, count: int) -> npt.NDArray[np.float32]:
+        """Return the ``count`` smallest activations of each unit, as :meth:`quantile` knows them.
+
+        Returns:
+            ``(units, count)`` float32, smallest first.
+        """
+        return smallest(self.histogram, count, minimum=self.minimum, maximum=self.maximum)
 
     def merge(self, other: SiteSketch) -> SiteSketch:
         """Return the sketch of the images of both, which must have none in common.
