@@ -8,10 +8,11 @@ import torch
 from scipy.stats import binom, kstest
 
 from neuronym import probes
-from neuronym.dissect.calibrate import NullOptions, p_values, q_values, with_significance
+from neuronym.dissect.calibrate import NullOptions, p_values, with_significance
 from neuronym.dissect.null_cosine import cosine_p_values, profiles_of, profiles_of_moments
 from neuronym.dissect.null_wpmi import TopSets, WpmiKind, random_sets, wpmi_p_values
 from neuronym.errors import InputError, UnknownNameError
+from neuronym.false_discovery import q_values
 from neuronym.results import Unit
 from neuronym.similarity import DotProducts, rank_concepts, top_images
 from neuronym.similarity.wpmi import MIN_PROBABILITY

@@ -121,7 +121,7 @@ def test_a_list_that_is_not_whole_is_refused(tmp_path) -> None:
         Evidence.load(tmp_path, {**listed, "sites": {"act": "words.json"}})
     with pytest.raises(UnreadableError, match=r"images.safetensors' lacks cross"):
         Evidence.load(tmp_path, {**listed, "sites": {"act": "images.safetensors"}})
-    with pytest.raises(UnreadableError, match="not whole evidence: .* not None"):
+    with pytest.raises(UnreadableError, match=r"not whole evidence: .* not None"):
         Evidence.load(tmp_path, {**listed, "images": None})
     del listed["files"]
     with pytest.raises(UnreadableError, match=r"not whole evidence.*files"):

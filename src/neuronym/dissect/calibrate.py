@@ -12,12 +12,12 @@ import torch
 
 from neuronym.dissect.null_cosine import cosine_p_values, profiles_of
 from neuronym.dissect.null_wpmi import TopSets, WpmiKind, wpmi_p_values
-from neuronym.dissect.options import FDR_METHODS
 from neuronym.errors import InputError, unknown
+from neuronym.false_discovery import q_values
 from neuronym.results import Unit
 from neuronym.similarity import top_images
 
-__all__ = ["HAVE_NULLS", "NullOptions", "p_values", "q_values", "with_significance"]
+__all__ = ["HAVE_NULLS", "NullOptions", "p_values", "with_significance"]
 
 HAVE_NULLS = ("cosine", "wpmi", "soft_wpmi")
 """Similarities whose null distribution needs no second naming."""
@@ -97,33 +97,6 @@ def p_values(
     )
 
 
-def q_values(p: npt.NDArray[np.floating], *, method: str = "bh") -> npt.NDArray[np.float64]:
-    """q-value of each test: the smallest false-discovery rate at which it is significant.
-
-    Args:
-        p: ``(tests,)`` p-values, of all units that are tested together.
-        method: ``"bh"``, which controls the rate for independent tests and under positive
-            dependence, or ``"by"``, which controls it under any dependence.
-
-    Returns:
-        ``(tests,)``, 0 to 1.
-
-    Raises:
-        UnknownNameError: The method is not known.
-        InputError: A p-value is outside 0 to 1.
-    """
-    from scipy.stats import false_discovery_control
-
-    if method not in FDR_METHODS:
-        raise unknown("method of false-discovery control", str(method), FDR_METHODS)
-    values = np.asarray(p, np.float64)
-    if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
-        raise InputError("p-values must be one row of numbers from 0 to 1")
-    if not len(values):
-        return values
-    return np.asarray(false_discovery_control(values, method=method), np.float64)
-
-
 def with_significance(
     units: Sequence[Unit], *, level: float | None, method: str = "bh"
 ) -> list[Unit]:
@@ -132,7 +105,7 @@ def with_significance(
     Args:
         units: Of the whole atlas.
         level: False-discovery rate; ``None`` sets q-values and leaves all names.
-        method: See :func:`q_values`.
+        method: See :func:`neuronym.false_discovery.q_values`.
 
     Returns:
         The units in their order, with ``q_value`` set where there is a p-value. One whose q-value

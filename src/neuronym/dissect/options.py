@@ -13,13 +13,13 @@ from PIL import Image
 from torch import Tensor
 
 from neuronym.errors import InputError, unknown
+from neuronym.false_discovery import FDR_METHODS
 from neuronym.record import PoolingChoice
 
 __all__ = ["DissectOptions"]
 
 MIN_THUMBNAIL = 32
 MOST_COMPOSED = 3
-FDR_METHODS = ("bh", "by")
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from neuronym._version import __version__
-from neuronym.dissect.competition import mask_reader
 from neuronym.dissect.target import Target, on_device, sample_of, target_of
 from neuronym.embed import embed_batch
 from neuronym.errors import InputError, UnreadableError
 from neuronym.files import MANIFEST
+from neuronym.lwta.masks import mask_reader
 from neuronym.models import LoadedModel, resize_side
 from neuronym.probes import Batch, Pieces, ProbePieces, ProbeSet, pieces_of, reduced_side
 from neuronym.record import Capture, PoolingChoice, Sites, find_sites, pooling_for

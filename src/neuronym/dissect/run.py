@@ -13,7 +13,6 @@ import numpy.typing as npt
 from torch import nn
 
 from neuronym.concepts import ConceptSet
-from neuronym.dissect.competition import mask_reader
 from neuronym.dissect.evidence import needs_activations
 from neuronym.dissect.from_run import KIND, name_run
 from neuronym.dissect.kept_runs import KeptRuns
@@ -23,6 +22,7 @@ from neuronym.dissect.recording import Prepared, RecordingOptions, prepared
 from neuronym.dissect.target import on_device, sample_of, target_of
 from neuronym.errors import FolderInUseError, InputError
 from neuronym.files import claim_folder
+from neuronym.lwta.masks import mask_reader
 from neuronym.models import LoadedModel
 from neuronym.probes import Pieces, ProbeSet, pieces_of
 from neuronym.record import RecordOptions, find_sites, record

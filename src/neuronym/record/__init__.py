@@ -1,6 +1,7 @@
 """Recording: sites, poolings, and the activations of a probe set in a store."""
 
-from neuronym.record.capture import Capture, Captured, MaskReader, positions_last
+from neuronym.masks import MaskReader
+from neuronym.record.capture import Capture, Captured, positions_last
 from neuronym.record.pooling import DEFAULTS, POOLINGS, Pooling, PoolingChoice, pooling_for
 from neuronym.record.recorder import Recorder, SiteStats, Transform
 from neuronym.record.recording import Plan, Recording, RecordOptions, feed, record

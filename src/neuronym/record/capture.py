@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -15,28 +14,12 @@ from torch import Tensor, nn
 
 from neuronym.activity import Activity
 from neuronym.errors import InputError
+from neuronym.masks import MaskReader, ReadMask
 from neuronym.modes import evaluation
 from neuronym.record.pooling import ChosenPooling, PoolingChoice, pooling_for, token_of
 from neuronym.record.sites import Site
 
-__all__ = ["Capture", "Captured", "MaskReader", "positions_last"]
-
-ReadMask = Callable[[str, int], "Tensor | None"]
-
-
-@dataclass(frozen=True)
-class MaskReader:
-    """How to learn who won; the caller gives it, so that recording knows no competition.
-
-    Attributes:
-        competitors: Module name → U, for every module that competes.
-        open: Returns a context in which forward passes run; it yields a function
-            ``(module name, call) → mask`` that is called right after that module's call and
-            returns a bool tensor shaped like its output, true where a unit won.
-    """
-
-    competitors: Mapping[str, int]
-    open: Callable[[], AbstractContextManager[ReadMask]]
+__all__ = ["Capture", "Captured", "positions_last"]
 
 
 @dataclass(frozen=True, eq=False)

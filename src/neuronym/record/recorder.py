@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from neuronym.masks import MaskReader
 from neuronym.probes import Batch
-from neuronym.record.capture import Capture, Captured, MaskReader
+from neuronym.record.capture import Capture, Captured
 from neuronym.record.pooling import PoolingChoice
 from neuronym.record.sites import Site
 from neuronym.store import StoreWriter

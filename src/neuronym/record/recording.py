@@ -18,8 +18,8 @@ from torch import nn
 
 from neuronym.errors import InputError, UnreadableError, nearest
 from neuronym.files import fingerprint
+from neuronym.masks import MaskReader
 from neuronym.probes import Batch, Batches, ProbeSet, Skipped, batches
-from neuronym.record.capture import MaskReader
 from neuronym.record.pooling import PoolingChoice, pooling_for
 from neuronym.record.recorder import (
     INDICES,
