@@ -9,6 +9,15 @@ from neuronym.results.atlas import (
     SiteInfo,
     Unit,
 )
+from neuronym.results.audit import (
+    Audit,
+    ConcernUnits,
+    Estimate,
+    Finding,
+    GroupEffect,
+    Removal,
+    Shown,
+)
 from neuronym.results.evidence import Evidence, SiteEvidence
 from neuronym.results.explanation import ClassScore, Explanation, SampleSummary, Winner
 from neuronym.results.scorecard import Metric, Scorecard
@@ -16,15 +25,22 @@ from neuronym.results.scorecard import Metric, Scorecard
 __all__ = [
     "UNNAMED",
     "Atlas",
+    "Audit",
     "ClassScore",
+    "ConcernUnits",
+    "Estimate",
     "Evidence",
     "Explanation",
+    "Finding",
     "Formula",
+    "GroupEffect",
     "LinearFit",
     "Metric",
     "ProbeImage",
+    "Removal",
     "SampleSummary",
     "Scorecard",
+    "Shown",
     "SiteEvidence",
     "SiteInfo",
     "Unit",
