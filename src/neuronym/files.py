@@ -30,6 +30,7 @@ __all__ = [
     "fingerprint",
     "fingerprint_file",
     "held_kind",
+    "locked",
     "output_folder",
     "read_json",
     "read_manifest",
@@ -42,6 +43,7 @@ CACHE_SWITCH = "NEURONYM_NO_CACHE"
 """Environment variable: any value but ``0`` or nothing turns the caches off."""
 MANIFEST = "manifest.json"
 MARKER = ".neuronym"
+LOCK = ".lock"
 _CHUNK = 1 << 20
 
 
@@ -307,6 +309,35 @@ def held_kind(folder: str | Path) -> str | None:
     return (
         marker.read_text(encoding="utf-8", errors="replace").strip() if marker.is_file() else None
     )
+
+
+@contextlib.contextmanager
+def locked(folder: str | Path, *, doing: str) -> Iterator[None]:
+    """Hold a folder's lock, which the system releases when a process dies.
+
+    Args:
+        folder: The folder; it exists.
+        doing: What another process that holds it does, e.g. ``"records"``.
+
+    Raises:
+        FolderInUseError: Another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on Windows, where two writers are not noticed
+        yield
+        return
+    handle: Any = os.open(Path(folder) / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise FolderInUseError(
+                f"another process {doing} into {str(folder)!r}; wait for it, or give a new folder"
+            ) from error
+        yield
+    finally:
+        os.close(handle)
 
 
 def _refuse_used(folder: Path, kind: str, *, overwrite: bool, keep: tuple[str, ...]) -> None:

@@ -23,7 +23,7 @@ LADDER = {
     "explain": 4,
     "intervene": 4,
     "train": 3,
-    "embed": 3,
+    "embed": 2,
     "fit_pocket": 3,
     "search": 3,
     "record": 2,

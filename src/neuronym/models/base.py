@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from neuronym.errors import InputError
 from neuronym.files import fingerprint
+from neuronym.models.hooks import edits_on
 from neuronym.models.preprocessing import Preprocessing, checked_input_size
 
 __all__ = ["LoadOptions", "LoadedModel", "check_made_from", "model_fingerprint"]
@@ -88,7 +89,7 @@ def model_fingerprint(module: nn.Module, transform: object = None) -> str:
     """Return 16 hexadecimal digits that identify a model by content.
 
     They cover the printed structure (so a competitive network and its dense twin differ although
-    their weights may be equal), every tensor of the state dict, and the transform.
+    their weights may be equal), every tensor of the state dict, the transform, and edits.
     """
     digest = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
@@ -98,6 +99,8 @@ def model_fingerprint(module: nn.Module, transform: object = None) -> str:
         flat = value.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().data)
     structure = _ADDRESS.sub("", repr(module))
+    if edits := edits_on(module):
+        structure += f"\nedited: {edits}"
     if isinstance(transform, Preprocessing):
         return fingerprint(structure, digest.digest(), transform.to_dict())
     return fingerprint(structure, digest.digest(), _ADDRESS.sub("", repr(transform)))

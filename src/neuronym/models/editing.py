@@ -19,9 +19,10 @@ from neuronym.lwta.edited import Calls, Editor, Layer, UnitRules
 from neuronym.lwta.gradual import GradualLWTA
 from neuronym.models.base import LoadedModel, check_made_from, model_fingerprint
 from neuronym.models.edits import Change, Edit, rules_of
+from neuronym.models.hooks import DenseEdit, dense_edit_of
 from neuronym.modes import evaluation
 
-__all__ = ["applied", "apply", "make_edit", "variants"]
+__all__ = ["Changes", "applied", "apply", "as_edit", "make_edit", "variants"]
 
 Changes: TypeAlias = Edit | Change | Sequence[Change]
 _LAST = (nn.Linear, nn.LayerNorm, nn.Embedding)
@@ -73,7 +74,7 @@ def applied(model: LoadedModel | nn.Module, edit: Changes) -> Iterator[None]:
             that is out of range is found when the site is called.
     """
     module = model.module if isinstance(model, LoadedModel) else model
-    made = _as_edit(edit)
+    made = as_edit(edit)
     known = model if isinstance(model, LoadedModel) else None
     if known is not None:
         check_made_from(known, made.provenance, what="the edit")
@@ -90,7 +91,7 @@ def apply(model: LoadedModel, edit: Changes) -> LoadedModel:
     Raises:
         InputError: As :func:`make_edit`, or the edit is of another model or other weights.
     """
-    made = _as_edit(edit)
+    made = as_edit(edit)
     check_made_from(model, made.provenance, what="the edit")
     made = make_edit(model, made.changes)
     module = copy.deepcopy(model.module)
@@ -128,7 +129,7 @@ def variants(
     """
     module = model.module if isinstance(model, LoadedModel) else model
     known = model if isinstance(model, LoadedModel) else None
-    made = [_as_edit(edit) for edit in edits]
+    made = [as_edit(edit) for edit in edits]
     if not made or not len(inputs):
         raise InputError(f"nothing to run: {len(made)} edits of {len(inputs)} images")
     if known is not None:
@@ -156,7 +157,8 @@ class _Plan:
     channel_dim: int | None
 
 
-def _as_edit(edit: Changes) -> Edit:
+def as_edit(edit: Changes) -> Edit:
+    """Return an edit as it is, and changes as an edit of any model."""
     if isinstance(edit, Edit):
         return edit
     return Edit((edit,) if isinstance(edit, Change) else tuple(edit))
@@ -232,37 +234,6 @@ def _own_dim(part: nn.Module) -> int | None:
     if isinstance(own, int) and not isinstance(own, bool):
         return own
     return -1 if isinstance(part, _LAST) else 1 if isinstance(part, _SECOND) else None
-
-
-class DenseEdit:
-    """A forward hook that changes units of an output; it comes before every other hook."""
-
-    def __init__(self, editor: Editor, channel_dim: int) -> None:
-        self.editor = editor
-        self.channel_dim = channel_dim
-
-    def __call__(self, _: nn.Module, __: object, output: object) -> Tensor | None:
-        if not isinstance(output, Tensor):
-            raise InputError(
-                f"site {self.editor.layers[0].name!r} returns a {type(output).__name__}, not a "
-                "tensor; choose a module inside it"
-            )
-        if not -output.dim() <= self.channel_dim < output.dim():
-            raise InputError(
-                f"channel_dim {self.channel_dim} does not fit the output of "
-                f"{self.editor.layers[0].name!r}, shape {tuple(output.shape)}"
-            )
-        axis = self.channel_dim % output.dim()
-        handling = self.editor.handling(output, axis)
-        return None if handling is None else handling.output(output, axis)
-
-
-def dense_edit_of(part: nn.Module) -> DenseEdit | None:
-    """Return the hook by which a module's output is edited, if it is."""
-    for hook in part._forward_hooks.values():
-        if isinstance(hook, DenseEdit):
-            return hook
-    return None
 
 
 def _attach(module: nn.Module, plans: Sequence[tuple[nn.Module, _Plan]]) -> Callable[[], None]:

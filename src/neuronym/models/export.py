@@ -25,6 +25,7 @@ from neuronym.errors import FolderInUseError, InputError, UnavailableError, unkn
 from neuronym.files import atomic_path
 from neuronym.lwta import lwta_modules
 from neuronym.models.base import LoadedModel
+from neuronym.models.hooks import edits_on
 from neuronym.models.preprocessing import Preprocessing
 
 __all__ = ["EXTRA", "FORMATS", "ExportResult", "export", "export_details"]
@@ -106,6 +107,7 @@ def export_details(model: LoadedModel) -> dict[str, Any]:
         "competitors": {
             name: part.competitors for name, part in lwta_modules(model.module).items()
         },
+        "edits": edits_on(model.module),
     }
 
 

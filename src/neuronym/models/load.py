@@ -9,6 +9,7 @@ import torch
 
 from neuronym.errors import InputError, MissingError, UnknownNameError, UnreadableError, nearest
 from neuronym.models.base import LoadedModel, LoadOptions
+from neuronym.models.edited_folder import is_edited, load_edited
 from neuronym.models.factory import load_factory
 from neuronym.models.folder import load_folder
 from neuronym.models.hub import load_timm, load_torchvision
@@ -47,7 +48,8 @@ def load(
 
     Args:
         spec: ``timm:NAME``, ``torchvision:NAME``, ``pocket:NAME``, ``hf:OWNER/NAME`` (a model
-            folder on the hub), a folder made by ``train``, or ``module.path:factory`` (see
+            folder on the hub), a folder made by ``train`` or ``ablate``, or
+            ``module.path:factory`` (see
             :mod:`neuronym.models.factory`).
         num_classes: Outputs of a fresh head; ``None`` keeps the model's own.
         pretrained: Whether published weights are loaded (timm, torchvision and pocket).
@@ -88,7 +90,7 @@ def _from_disk(spec: str, options: LoadOptions) -> LoadedModel:
             f"model {spec!r} is a file; give the folder that train wrote, or module.path:factory "
             "for a model of your own"
         )
-    loaded = load_folder(path)
+    loaded = load_edited(path) if is_edited(path) else load_folder(path)
     if options.num_classes not in (None, _outputs(loaded)):
         raise InputError(
             f"model {spec!r} has {_outputs(loaded)} classes, not {options.num_classes}"

@@ -18,22 +18,37 @@ from neuronym.results.audit import (
     Removal,
     Shown,
 )
+from neuronym.results.effect import (
+    AccuracyChange,
+    ClassChange,
+    EffectReport,
+    Flip,
+    ImageEffect,
+)
 from neuronym.results.evidence import Evidence, SiteEvidence
 from neuronym.results.explanation import ClassScore, Explanation, SampleSummary, Winner
+from neuronym.results.explanations import ClassUnit, ExplanationSet
 from neuronym.results.scorecard import Metric, Scorecard
 
 __all__ = [
     "UNNAMED",
+    "AccuracyChange",
     "Atlas",
     "Audit",
+    "ClassChange",
     "ClassScore",
+    "ClassUnit",
     "ConcernUnits",
+    "EffectReport",
     "Estimate",
     "Evidence",
     "Explanation",
+    "ExplanationSet",
     "Finding",
+    "Flip",
     "Formula",
     "GroupEffect",
+    "ImageEffect",
     "LinearFit",
     "Metric",
     "ProbeImage",

@@ -86,17 +86,14 @@ def p_values(correlations: Doubles, units: Profile, scores: Doubles) -> Doubles:
     cumulants = _Cumulants(scores)
     for start in range(0, len(found), _UNITS):
         part = slice(start, start + _UNITS)
-        shape = units.extremes[part], units.rest[part], cumulants
-        at = statistic[part]
+        at, extremes, rest = statistic[part], units.extremes[part], units.rest[part]
         near = np.abs(at) < _CENTRE
-        found[part] = _upper(np.where(near, _CENTRE, at), *shape)
+        upper = _upper(np.where(near, _CENTRE, at), extremes, rest, cumulants)
         if near.any():
-            below = _upper(
-                np.full(near.sum(), -_CENTRE), *(each[near] for each in shape[:2]), cumulants
-            )
-            share = (_CENTRE - at[near]) / (2 * _CENTRE)
-            found[part][near] += share * (below - found[part][near])
-    return np.maximum(found, np.finfo(np.float64).tiny)
+            lower = _upper(np.full(near.sum(), -_CENTRE), extremes[near], rest[near], cumulants)
+            upper[near] += (_CENTRE - at[near]) / (2 * _CENTRE) * (lower - upper[near])
+        found[part] = upper
+    return np.asarray(np.maximum(found, np.finfo(np.float64).tiny))
 
 
 def _upper(target: Doubles, extremes: Doubles, rest: Doubles, cumulants: _Cumulants) -> Doubles:

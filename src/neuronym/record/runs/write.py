@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from neuronym.errors import FolderInUseError, InputError
-from neuronym.files import MANIFEST, claim_folder, held_kind, write_manifest
+from neuronym.files import LOCK, MANIFEST, claim_folder, held_kind, locked, write_manifest
 from neuronym.probes import Batch, Batches, Pieces, check_complete
 from neuronym.record.capture import Capture
 from neuronym.record.runs.journal import Entry, Journal
@@ -40,7 +38,6 @@ from neuronym.store import create
 __all__ = ["Source", "WriteOptions", "begin", "finish", "is_locked", "write_run"]
 
 TARGET = "target"
-LOCK = ".lock"
 EmbedImages = Callable[[Batch], npt.NDArray[np.float32]]
 
 
@@ -102,7 +99,7 @@ def begin(folder: str | Path, info: RunInfo, *, overwrite: bool = False) -> Path
         return folder
     claim = claim_folder(folder, kind=KIND, overwrite=overwrite)
     held = (folder / LOCK).exists()
-    with _locked(folder) if held else contextlib.nullcontext():
+    with locked(folder, doing="records") if held else contextlib.nullcontext():
         claim.clear()
     info.write(folder)
     return folder
@@ -129,7 +126,7 @@ def write_run(folder: Path, info: RunInfo, source: Source, options: WriteOptions
     """
     if _is_whole(folder, info, source, options):
         return
-    with _locked(folder), source.capture, ThreadPoolExecutor(1) as aside:
+    with locked(folder, doing="records"), source.capture, ThreadPoolExecutor(1) as aside:
         (folder / MANIFEST).unlink(missing_ok=True)
         _sweep(folder)
         writer = _Writer(folder, info, source, options, aside)
@@ -295,7 +292,7 @@ def is_locked(folder: Path) -> bool:
     if not (folder / LOCK).exists():
         return False
     try:
-        with _locked(folder):
+        with locked(folder, doing="records"):
             return False
     except FolderInUseError:
         return True
@@ -308,24 +305,3 @@ def _sweep(folder: Path) -> None:
             for path in place.glob(".*"):
                 if path.is_dir():
                     shutil.rmtree(path, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the system releases when a process dies."""
-    try:
-        import fcntl
-    except ImportError:  # not on Windows, where two writers are not noticed
-        yield
-        return
-    handle: Any = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise FolderInUseError(
-                f"another process records into {str(folder)!r}; wait for it, or give a new folder"
-            ) from error
-        yield
-    finally:
-        os.close(handle)

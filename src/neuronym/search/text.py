@@ -1,0 +1,306 @@
+"""Units by a text: how well each fits it, whether that is chance, and whether it is special."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from neuronym.concepts import ConceptSet
+from neuronym.concepts.base import check_templates
+from neuronym.embed import embed_concepts
+from neuronym.errors import InputError
+from neuronym.false_discovery import q_values
+from neuronym.results import Atlas, Evidence, Unit
+from neuronym.search.chosen import chosen_sites, evidence_of, listens
+from neuronym.search.null import p_values, profile
+from neuronym.vision_text import VisionTextModel
+
+__all__ = ["TextMatch", "UnitMatch", "match_text", "match_texts"]
+
+Doubles = npt.NDArray[np.float64]
+_WORDS_AT_ONCE = 256
+_SAME = 1e-5
+
+
+@dataclass(frozen=True)
+class UnitMatch:
+    """How one unit fits a text.
+
+    Attributes:
+        site, unit: The unit.
+        name: Its name in the atlas, or ``None``.
+        correlation: Of its pooled activation and the text's scores over the images, -1 to 1.
+        p_value: How often the correlation is as large when the images are permuted.
+        q_value: The smallest false-discovery rate over the units searched at which it counts.
+        rank_among_words: Share of the background words that fit the unit at least as well.
+        matches: Whether ``q_value`` and ``rank_among_words`` are small enough.
+    """
+
+    site: str
+    unit: int
+    name: str | None
+    correlation: float
+    p_value: float
+    q_value: float
+    rank_among_words: float
+    matches: bool
+
+    @property
+    def key(self) -> str:
+        """``"site/unit"``."""
+        return f"{self.site}/{self.unit}"
+
+
+@dataclass(frozen=True)
+class TextMatch:
+    """All units that were searched for one text.
+
+    Attributes:
+        text: The text.
+        units: Those that match first, then by falling correlation.
+        level: Largest q-value of a match.
+        specific: Largest share of other words that fit as well.
+        words: How many other words there are.
+        images: How many images the correlations are over.
+    """
+
+    text: str
+    units: tuple[UnitMatch, ...]
+    level: float
+    specific: float
+    words: int
+    images: int
+
+    @property
+    def matching(self) -> tuple[UnitMatch, ...]:
+        """Units that match, best first."""
+        return tuple(unit for unit in self.units if unit.matches)
+
+    @property
+    def best(self) -> UnitMatch:
+        """The first unit, match or not."""
+        return self.units[0]
+
+    def nothing(self) -> str:
+        """Say in one line that nothing matches, and what comes nearest."""
+        best = self.best
+        named = "" if best.name is None else f" ({best.name!r})"
+        return (
+            f"no unit fits {self.text!r} (of {len(self.units)} units): the best is {best.key}"
+            f"{named} with correlation {best.correlation:.3f}, p {best.p_value:.2g}, q "
+            f"{best.q_value:.2g} (at most {self.level:g} counts), and "
+            f"{100 * best.rank_among_words:.2g} % of other words fit it as well (at most "
+            f"{100 * self.specific:g} % counts)"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON types."""
+        made = asdict(self)
+        return {**made, "units": list(made["units"])}
+
+
+def match_text(
+    atlas: Atlas,
+    vision_text: VisionTextModel,
+    text: str,
+    *,
+    sites: str | Sequence[str] | None = None,
+    level: float = 0.05,
+    specific: float = 0.01,
+    templates: str | Sequence[str] | None = None,
+) -> TextMatch:
+    """Find the units that see what a text says.
+
+    The correlation of each unit's pooled activation with the text's scores, over all images of
+    the atlas, comes from moments: no image and no model of images is needed. With many images
+    every tiny correlation is significant, and a unit may fit a whole field of words; a unit
+    *matches* where its q-value is at most ``level`` and at most the share ``specific`` of the
+    background, a sample of the atlas's concept set, fits it at least as well. Words that are
+    embedded as the text is are left out of the background.
+
+    Args:
+        atlas: With evidence.
+        vision_text: The model that the atlas was made with.
+        text: A word or phrase.
+        sites: Names of sites with wildcards; all by default.
+        level: False-discovery rate over the units searched, above 0 and below 1.
+        specific: From 0 (no other word fits better) to 1 (not asked for).
+        templates: Prompts, see :func:`neuronym.concepts.from_words`; by default the atlas's.
+
+    Returns:
+        All units searched, those that match first. Units that are constant, or that compete and
+        are never above zero, have the p-value 1.
+
+    Raises:
+        InputError: The atlas has no evidence, it was made with another vision-text model, the
+            text is empty, or a number is out of range.
+        UnknownNameError: A pattern matches no site.
+    """
+    (match,) = match_texts(
+        atlas,
+        vision_text,
+        [text],
+        sites=sites,
+        level=level,
+        specific=specific,
+        templates=templates,
+    )
+    return match
+
+
+def match_texts(
+    atlas: Atlas,
+    vision_text: VisionTextModel,
+    texts: Sequence[str],
+    *,
+    sites: str | Sequence[str] | None = None,
+    level: float = 0.05,
+    specific: float = 0.01,
+    templates: str | Sequence[str] | None = None,
+) -> list[TextMatch]:
+    """As :func:`match_text` for several texts, each on its own; the background is read once."""
+    _check(texts, level, specific)
+    chosen = chosen_sites(atlas, sites)
+    evidence = evidence_of(atlas)
+    check_vision_text(atlas, vision_text, evidence)
+    asked = [" ".join(text.split()) for text in texts]
+    made_with = templates or tuple(atlas.provenance.get("concepts", {}).get("templates", ("{}",)))
+    query = ConceptSet("query", tuple(dict.fromkeys(asked)), check_templates(made_with))
+    rows = embed_concepts(vision_text, query)
+    vectors = rows[[query.words.index(text) for text in asked]]
+    units = [unit for site in chosen for unit in atlas.of_site(site.name)]
+    found, shares = _fits(evidence, [site.name for site in chosen], vectors)
+    heard = np.array([listens(unit) for unit in units])
+    matches = []
+    for row, text in enumerate(texts):
+        p = np.concatenate(
+            [
+                _chance(evidence, site.name, vectors[row], found[site.name][:, row])
+                for site in chosen
+            ]
+        )
+        correlation = np.concatenate([found[site.name][:, row] for site in chosen])
+        share = np.concatenate([shares[site.name][:, row] for site in chosen])
+        p, share = np.where(heard, p, 1.0), np.where(heard, share, 1.0)
+        table = _Table(correlation, p, _q(p, heard), share)
+        matches.append(
+            TextMatch(
+                text=text,
+                units=table.units(units, level, specific),
+                level=level,
+                specific=specific,
+                words=len(evidence.words),
+                images=evidence.count,
+            )
+        )
+    return matches
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    correlation: Doubles
+    p: Doubles
+    q: Doubles
+    share: Doubles
+
+    def units(self, units: Sequence[Unit], level: float, specific: float) -> tuple[UnitMatch, ...]:
+        matches = (self.q <= level) & (self.share <= specific) & (self.correlation > 0)
+        order = np.lexsort([-self.correlation, ~matches])
+        return tuple(
+            UnitMatch(
+                site=units[index].site,
+                unit=units[index].unit,
+                name=units[index].name,
+                correlation=float(self.correlation[index]),
+                p_value=float(self.p[index]),
+                q_value=float(self.q[index]),
+                rank_among_words=float(self.share[index]),
+                matches=bool(matches[index]),
+            )
+            for index in order
+        )
+
+
+def _fits(
+    evidence: Evidence, sites: Sequence[str], vectors: npt.NDArray[np.float32]
+) -> tuple[Mapping[str, Doubles], Mapping[str, Doubles]]:
+    """Return per site the correlations and the shares of words that reach them."""
+    found = {site: evidence.correlations(site, vectors) for site in sites}
+    reached = {site: np.zeros(each.shape, np.int64) for site, each in found.items()}
+    other = np.ones((len(evidence.words), len(vectors)), bool)
+    for start in range(0, len(evidence.words), _WORDS_AT_ONCE):
+        part = evidence.background[start : start + _WORDS_AT_ONCE]
+        other[start : start + _WORDS_AT_ONCE] = ~_same(part, vectors)
+        counted = other[start : start + _WORDS_AT_ONCE]
+        for site in sites:
+            fits = evidence.correlations(site, part)
+            for row in range(len(vectors)):
+                reached[site][:, row] += (
+                    fits[:, counted[:, row]] >= found[site][:, row, None]
+                ).sum(1)
+    number = np.maximum(other.sum(0), 1)
+    return found, {site: each / number for site, each in reached.items()}
+
+
+def _same(
+    words: npt.NDArray[np.float32], vectors: npt.NDArray[np.float32]
+) -> npt.NDArray[np.bool_]:
+    """Whether a word is embedded in the direction of a text: ``(words, texts)``."""
+    left, right = (
+        each / np.maximum(np.linalg.norm(each, axis=1, keepdims=True), 1e-30)
+        for each in (words.astype(np.float64), vectors.astype(np.float64))
+    )
+    return np.asarray(left @ right.T > 1 - _SAME)
+
+
+def _chance(
+    evidence: Evidence, site: str, vector: npt.NDArray[np.float32], found: Doubles
+) -> Doubles:
+    each, deviation = evidence.site(site), evidence.deviation(site)
+    p = np.ones(len(found))
+    varies = np.flatnonzero(deviation > 0)
+    extremes = np.concatenate([each.largest, each.smallest], axis=1)[varies]
+    shape = profile(extremes, evidence.mean(site)[varies], deviation[varies], images=evidence.count)
+    scores = evidence.sample.astype(np.float64) @ vector.astype(np.float64)
+    p[varies] = p_values(found[varies], shape, scores)
+    return p
+
+
+def _q(p: Doubles, heard: npt.NDArray[np.bool_]) -> Doubles:
+    q = np.ones(len(p))
+    q[heard] = q_values(p[heard])
+    return q
+
+
+def check_vision_text(atlas: Atlas, vision_text: VisionTextModel, evidence: Evidence) -> None:
+    """Check that texts are embedded by the model that embedded the images.
+
+    Raises:
+        InputError: It is another model.
+    """
+    made_with = atlas.provenance.get("vision_text", {})
+    expected = made_with.get("fingerprint")
+    if expected not in (None, vision_text.fingerprint) or vision_text.dim != evidence.dim:
+        raise InputError(
+            f"the atlas was made with the vision-text model {made_with.get('spec')!r} ({expected}, "
+            f"{evidence.dim} dimensions), not with {vision_text.name!r} "
+            f"({vision_text.fingerprint}, {vision_text.dim} dimensions)"
+        )
+
+
+def _check(texts: Sequence[str], level: float, specific: float) -> None:
+    if isinstance(texts, str) or not texts:
+        raise InputError(f"texts must be a list of at least one text, not {texts!r}")
+    for text in texts:
+        if not isinstance(text, str) or not text.strip():
+            raise InputError(f"a text to search for must be a word or phrase, not {text!r}")
+    if isinstance(level, bool) or not isinstance(level, (int, float)) or not 0 < level < 1:
+        raise InputError(f"level must be above 0 and below 1, not {level!r}")
+    if isinstance(specific, bool) or not isinstance(specific, (int, float)):
+        raise InputError(f"specific must be a number from 0 to 1, not {specific!r}")
+    if not 0 <= specific <= 1:
+        raise InputError(f"specific must be from 0 to 1, not {specific!r}")
