@@ -11,13 +11,13 @@ import torch
 
 from neuronym.audit.collect import Flow, Groups, Pass
 from neuronym.audit.options import AuditOptions
-from neuronym.audit.statistics import paired_change
 from neuronym.devices import device_of
 from neuronym.errors import InputError
 from neuronym.intervene import Change, Edit, applied
+from neuronym.intervene.paired import paired_change
 from neuronym.models import LoadedModel
 from neuronym.probes import ProbeSet, batches
-from neuronym.results import GroupEffect, Removal
+from neuronym.results import Estimate, GroupEffect, Removal
 
 __all__ = ["edit_of", "removals"]
 
@@ -99,13 +99,12 @@ def removals(
         return []
     after = [_After(edit_of(model, seen.flows, number, groups, options)) for number, _ in columns]
     _predict(model, probes, after, options, len(groups.ids))
-    generator = np.random.default_rng([options.seed, 2])
     made = []
     for (number, name), each in zip(columns, after, strict=True):
         predicted = np.concatenate(each.predicted)
         if len(predicted) != len(groups.ids):
             raise InputError("the images changed while they were audited")
-        effects = tuple(_effects(predicted, seen, groups, number, model, options, generator))
+        effects = tuple(_effects(predicted, seen, groups, number, model, options))
         made.append(Removal(name, options.action, each.edit.to_dict(), effects))
     return made
 
@@ -142,7 +141,6 @@ def _effects(
     column: int,
     model: LoadedModel,
     options: AuditOptions,
-    generator: np.random.Generator,
 ) -> Iterator[GroupEffect]:
     everything = np.ones(len(predicted), bool)
     parts = {"all": everything, "with": groups.shows[:, column], "without": groups.lacks[:, column]}
@@ -154,7 +152,7 @@ def _effects(
         for group, members in parts.items():
             inside = members & of_class
             if inside.sum() >= (1 if index is None else options.min_images):
-                yield _effect(group, name, inside, predicted, seen, options, generator)
+                yield _effect(group, name, inside, predicted, seen)
 
 
 def _effect(
@@ -163,8 +161,6 @@ def _effect(
     inside: Bools,
     predicted: Ints,
     seen: Pass,
-    options: AuditOptions,
-    generator: np.random.Generator,
 ) -> GroupEffect:
     images = int(inside.sum())
     changed = float((predicted[inside] != seen.predicted[inside]).mean())
@@ -174,13 +170,9 @@ def _effect(
         return GroupEffect(group, name, images, changed, None, None, None)
     before = seen.predicted[labelled] == seen.labels[labelled]
     after = predicted[labelled] == seen.labels[labelled]
-    change = paired_change(
-        int((after & ~before).sum()),
-        int((before & ~after).sum()),
-        count,
-        draws=options.bootstrap,
-        generator=generator,
-    )
+    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
+    low, high = paired_change(gained, lost, count).interval
+    change = Estimate((gained - lost) / count, low, high)
     return GroupEffect(
         group, name, images, changed, float(before.mean()), float(after.mean()), change
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,6 @@ __all__ = [
     "difference",
     "excess_weights",
     "mean_of_each",
-    "paired_change",
     "positive_shares",
     "strata_of",
 ]
@@ -159,9 +158,7 @@ def _estimates(means: Doubles, boot: Doubles) -> list[Estimate]:
     ]
 
 
-def mean_of_each(
-    values: Doubles, *, draws: int, generator: np.random.Generator
-) -> list[Estimate]:
+def mean_of_each(values: Doubles, *, draws: int, generator: np.random.Generator) -> list[Estimate]:
     """Mean of every column with its interval, the images drawn together for all columns.
 
     Args:
@@ -178,17 +175,3 @@ def difference(
     """Mean of ``first`` minus mean of ``second``, ``(images,)`` each, both drawn anew."""
     boot = _boot(first[:, None], draws, generator) - _boot(second[:, None], draws, generator)
     return _estimates(np.array([first.mean() - second.mean()]), boot)[0]
-
-
-def paired_change(
-    gained: int, lost: int, images: int, *, draws: int, generator: np.random.Generator
-) -> Estimate:
-    """Change of accuracy on the same images: ``(gained − lost) / images`` with its interval.
-
-    An image counts +1, -1 or 0, so that a bootstrap draw is one draw of a multinomial.
-    """
-    rest = images - gained - lost
-    shares: Sequence[float] = [gained / images, lost / images, rest / images]
-    drawn = generator.multinomial(images, shares, size=draws)
-    boot = (drawn[:, :1] - drawn[:, 1:2]) / images
-    return _estimates(np.array([(gained - lost) / images]), boot)[0]

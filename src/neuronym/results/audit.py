@@ -18,7 +18,11 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % interval: percentiles of the bootstrap over images."""
+    """A mean over images with its 95 % interval.
+
+    The interval holds the percentiles of the bootstrap; that of a change of accuracy is Agresti
+    and Min's (:mod:`neuronym.intervene.paired`).
+    """
 
     value: float
     low: float
