@@ -19,6 +19,7 @@ from neuronym.cli.fit_pocket import fit_pocket
 from neuronym.cli.head import head
 from neuronym.cli.record import merge, record
 from neuronym.cli.report import report
+from neuronym.cli.search import search
 from neuronym.cli.train import train
 from neuronym.errors import NeuronymError, nearest
 
@@ -40,7 +41,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (demo, train, head, record, merge, dissect, explain, report, export, bench):
+for command in (demo, train, head, record, merge, dissect, explain, search, report, export, bench):
     app.command()(command)
 app.command("fit-pocket")(fit_pocket)
 

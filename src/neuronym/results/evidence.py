@@ -74,7 +74,7 @@ class Evidence:
         products: ``(dim, dim)`` float64, ``IᵀI``.
         sample: ``(images, dim)`` float32, embeddings of a random sample of the images.
         words: A random sample of the concept set: what other words there are.
-        background: ``(words, dim)`` float32, their embeddings.
+        background: ``(words, dim)`` float32, their embeddings; saved in 16 bits, as the sample.
         sites: Site → its units.
 
     Raises:
@@ -169,18 +169,29 @@ class Evidence:
         Raises:
             InputError: There is no such site, or the embeddings are not finite ``(texts, dim)``.
         """
+        return self.along(site, self.directions(texts))
+
+    def directions(self, texts: npt.NDArray[np.floating]) -> Doubles:
+        """Return ``t / √(N tᵀ S t)``, which serves every site: ``(texts, dim)``.
+
+        0 where a text's scores do not vary. Raises as :meth:`correlations`.
+        """
         given = np.asarray(texts)
         if given.ndim != 2 or given.shape[1] != self.dim or not np.isfinite(given).all():
             raise InputError(
                 f"texts must be finite embeddings of shape (texts, {self.dim}), not {given.shape}"
             )
         vectors = given.astype(np.float64)
-        second = ((vectors @ (self.products / self.count)) * vectors).sum(1)
         variance = ((vectors @ self.covariance()) * vectors).sum(1)
+        second = variance + (vectors @ (self.sums / self.count)) ** 2
         spread = np.sqrt(np.where(variance > _ROUNDING * second, variance, np.inf) * self.count)
+        return np.asarray(vectors / spread[:, None])
+
+    def along(self, site: str, directions: npt.NDArray[np.floating]) -> Doubles:
+        """Return the correlations of units with what :meth:`directions` gave, or a part of it."""
         deviation = self.deviation(site)
         length = np.where(deviation > 0, deviation, np.inf) * np.sqrt(self.count)
-        found = self.site(site).cross @ (vectors / spread[:, None]).T
+        found = self.site(site).cross @ directions.T
         return np.asarray(np.clip(found / length[:, None], -1, 1), np.float64)
 
     def save(self, folder: str | Path) -> dict[str, Any]:
@@ -192,7 +203,7 @@ class Evidence:
         from safetensors.numpy import save_file
 
         folder = Path(folder)
-        tables = {_IMAGES: {name: getattr(self, name) for name in _SHARED}}
+        tables = {_IMAGES: self._shared()}
         files = {}
         for number, (site, each) in enumerate(self.sites.items()):
             files[site] = f"site-{number:04d}.safetensors"
@@ -203,6 +214,16 @@ class Evidence:
         write_json(folder / _WORDS, list(self.words))
         sums = {name: fingerprint_file(folder / name) for name in (*tables, _WORDS)}
         return {"schema": SCHEMA, "images": self.count, "sites": files, "files": sums}
+
+    def _shared(self) -> dict[str, npt.NDArray]:
+        """Return what is written of the images: half of the symmetric products, and samples that
+        are rounded to 16 bits, which moves a correlation by some 1e-5."""
+        return {
+            "sums": self.sums,
+            "products": self.products[np.tril_indices(self.dim)],
+            "sample": _half(self.sample),
+            "background": _half(self.background),
+        }
 
     @classmethod
     def load(cls, folder: str | Path, listed: Mapping[str, Any]) -> Evidence:
@@ -225,7 +246,7 @@ class Evidence:
                 )
             for name, expected in listed["files"].items():
                 _check_file(folder / name, expected)
-            shared = _arrays(folder / _IMAGES, _SHARED)
+            shared = _unpacked(_arrays(folder / _IMAGES, _SHARED))
             return cls(
                 count=listed["images"],
                 words=tuple(str(word) for word in read_json(folder / _WORDS)),
@@ -237,6 +258,23 @@ class Evidence:
             )
         except (KeyError, TypeError, AttributeError, InputError) as error:
             raise UnreadableError(f"{str(folder)!r} is not whole evidence: {error}") from error
+
+
+def _half(values: Floats) -> npt.NDArray:
+    """Return float16 where its range is enough, else the values as they are."""
+    largest = float(np.abs(values).max(initial=0.0))
+    return values.astype(np.float16) if 1e-3 < largest < 6e4 else values
+
+
+def _unpacked(found: dict[str, Any]) -> dict[str, Any]:
+    dim = len(found["sums"])
+    products = np.zeros((dim, dim))
+    rows, columns = np.tril_indices(dim)
+    if found["products"].shape != rows.shape:
+        raise InputError(f"{found['products'].shape} products of {dim} dimensions")
+    products[rows, columns] = products[columns, rows] = found["products"]
+    samples = {name: found[name].astype(np.float32) for name in ("sample", "background")}
+    return {**found, **samples, "products": products}
 
 
 def _check_file(path: Path, expected: str) -> None:

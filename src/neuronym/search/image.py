@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 
 from neuronym.devices import device_of
 from neuronym.errors import InputError
+from neuronym.files import existing
 from neuronym.lwta.masks import mask_reader
 from neuronym.models import LoadedModel
 from neuronym.models.base import check_made_from
@@ -193,4 +195,6 @@ def _winners(
 
 
 def _picture(image: ImageLike) -> Image.Image:
-    return to_rgb(image) if isinstance(image, Image.Image) else decode(image)
+    if isinstance(image, Image.Image):
+        return to_rgb(image)
+    return decode(existing(Path(image), what="image"))

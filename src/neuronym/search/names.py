@@ -18,8 +18,9 @@ __all__ = ["LEAST", "NameHit", "match_name", "text_encoder"]
 
 TextEncoder = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 
-LEAST = 0.6
-"""Smallest cosine of MiniLM sentence embeddings at which two names count as alike."""
+LEAST = 0.45
+"""Smallest cosine of MiniLM sentence embeddings at which two names count as alike: "sea" and "water
+surface" have 0.47, 1 % of random pairs of common nouns above 0.40 and 0.1 % above 0.56."""
 
 
 @dataclass(frozen=True)

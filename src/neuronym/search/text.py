@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +14,8 @@ from neuronym.concepts.base import check_templates
 from neuronym.embed import embed_concepts
 from neuronym.errors import InputError
 from neuronym.false_discovery import q_values
-from neuronym.results import Atlas, Evidence, Unit
+from neuronym.results import Atlas, Evidence, SiteInfo, Unit
+from neuronym.search.background import compare
 from neuronym.search.chosen import chosen_sites, evidence_of, listens
 from neuronym.search.null import p_values, profile
 from neuronym.vision_text import VisionTextModel
@@ -30,8 +31,6 @@ __all__ = [
 ]
 
 Doubles = npt.NDArray[np.float64]
-_WORDS_AT_ONCE = 256
-_SAME = 1e-5
 
 
 @dataclass(frozen=True)
@@ -70,16 +69,22 @@ class TextMatch:
     Attributes:
         text: The text.
         units: Those that match first, then by falling correlation.
+        by_chance: Share of random directions among the words (texts without a meaning) whose best
+            unit stands out at least as much as this text's best unit; 0 where the background has
+            fewer than 10 words.
         level: Largest q-value of a match.
         specific: Largest share of other words that fit as well.
+        chance: Largest ``by_chance`` of a text that anything matches.
         words: How many other words there are.
         images: How many images the correlations are over.
     """
 
     text: str
     units: tuple[UnitMatch, ...]
+    by_chance: float
     level: float
     specific: float
+    chance: float
     words: int
     images: int
 
@@ -102,7 +107,8 @@ class TextMatch:
             f"{named} with correlation {best.correlation:.3f}, p {best.p_value:.2g}, q "
             f"{best.q_value:.2g} (at most {self.level:g} counts), and "
             f"{100 * best.rank_among_words:.2g} % of other words fit it as well (at most "
-            f"{100 * self.specific:g} % counts)"
+            f"{100 * self.specific:g} % counts); {100 * self.by_chance:.2g} % of texts without a "
+            f"meaning find a unit as good (at most {100 * self.chance:g} % counts)"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -119,6 +125,7 @@ def match_text(
     sites: str | Sequence[str] | None = None,
     level: float = 0.05,
     specific: float = 0.01,
+    chance: float = 0.05,
     templates: str | Sequence[str] | None = None,
 ) -> TextMatch:
     """Find the units that see what a text says.
@@ -130,6 +137,12 @@ def match_text(
     background, a sample of the atlas's concept set, fits it at least as well. Words that are
     embedded as the text is are left out of the background.
 
+    Of K units, K × ``specific`` are so special for a random text too, and nonsense lies somewhere
+    among the words as well. So a text as a whole must do better than texts without a meaning:
+    ``max_k r z``, with z how many standard deviations r is above the unit's correlations with the
+    background, is compared with that of 500 random directions that have the mean and covariance
+    of the background; where more than the share ``chance`` of them reach it, nothing matches.
+
     Args:
         atlas: With evidence.
         vision_text: The model that the atlas was made with.
@@ -137,6 +150,7 @@ def match_text(
         sites: Names of sites with wildcards; all by default.
         level: False-discovery rate over the units searched, above 0 and below 1.
         specific: From 0 (no other word fits better) to 1 (not asked for).
+        chance: From 0 to 1 (not asked for).
         templates: Prompts, see :func:`neuronym.concepts.from_words`; by default the atlas's.
 
     Returns:
@@ -155,6 +169,7 @@ def match_text(
         sites=sites,
         level=level,
         specific=specific,
+        chance=chance,
         templates=templates,
     )
     return match
@@ -168,12 +183,15 @@ def match_texts(
     sites: str | Sequence[str] | None = None,
     level: float = 0.05,
     specific: float = 0.01,
+    chance: float = 0.05,
     templates: str | Sequence[str] | None = None,
 ) -> list[TextMatch]:
     """As :func:`match_text` for several texts, each on its own; the background is read once."""
-    _check(texts, level, specific)
+    _check(texts, level, specific=specific, chance=chance)
     directions = text_directions(atlas, vision_text, texts, templates=templates)
-    return match_directions(atlas, directions, texts, sites=sites, level=level, specific=specific)
+    return match_directions(
+        atlas, directions, texts, sites=sites, level=level, specific=specific, chance=chance
+    )
 
 
 def text_directions(
@@ -204,6 +222,7 @@ def match_directions(
     sites: str | Sequence[str] | None = None,
     level: float = 0.05,
     specific: float = 0.01,
+    chance: float = 0.05,
 ) -> list[TextMatch]:
     """As :func:`match_texts` for directions of the vision-text space, such as from examples.
 
@@ -211,31 +230,27 @@ def match_directions(
         atlas: With evidence.
         directions: ``(names, dim)``; an image's score is the dot product of its embedding.
         names: What the results call them.
-        sites, level, specific: See :func:`match_text`.
+        sites, level, specific, chance: See :func:`match_text`.
     """
     chosen = chosen_sites(atlas, sites)
     evidence = evidence_of(atlas)
     units = [unit for site in chosen for unit in atlas.of_site(site.name)]
-    found, shares = _fits(evidence, [site.name for site in chosen], directions)
     heard = np.array([listens(unit) for unit in units])
+    compared = compare(evidence, [site.name for site in chosen], directions, heard)
     matches = []
     for row, name in enumerate(names):
-        p = np.concatenate(
-            [
-                _chance(evidence, site.name, directions[row], found[site.name][:, row])
-                for site in chosen
-            ]
-        )
-        correlation = np.concatenate([found[site.name][:, row] for site in chosen])
-        share = np.concatenate([shares[site.name][:, row] for site in chosen])
-        p, share = np.where(heard, p, 1.0), np.where(heard, share, 1.0)
-        table = _Table(correlation, p, _q(p, heard), share)
+        correlation, share = compared.correlations[:, row], compared.shares[:, row]
+        p = np.where(heard, _chances(evidence, chosen, directions[row], correlation), 1.0)
+        table = _Table(correlation, p, _q(p, heard), np.where(heard, share, 1.0))
+        told = compared.by_chance[row] <= chance
         matches.append(
             TextMatch(
                 text=name,
-                units=table.units(units, level, specific),
+                units=table.units(units, level, specific if told else -1.0),
+                by_chance=float(compared.by_chance[row]),
                 level=level,
                 specific=specific,
+                chance=chance,
                 words=len(evidence.words),
                 images=evidence.count,
             )
@@ -268,36 +283,15 @@ class _Table:
         )
 
 
-def _fits(
-    evidence: Evidence, sites: Sequence[str], vectors: npt.NDArray[np.float32]
-) -> tuple[Mapping[str, Doubles], Mapping[str, Doubles]]:
-    """Return per site the correlations and the shares of words that reach them."""
-    found = {site: evidence.correlations(site, vectors) for site in sites}
-    reached = {site: np.zeros(each.shape, np.int64) for site, each in found.items()}
-    other = np.ones((len(evidence.words), len(vectors)), bool)
-    for start in range(0, len(evidence.words), _WORDS_AT_ONCE):
-        part = evidence.background[start : start + _WORDS_AT_ONCE]
-        other[start : start + _WORDS_AT_ONCE] = ~_same(part, vectors)
-        counted = other[start : start + _WORDS_AT_ONCE]
-        for site in sites:
-            fits = evidence.correlations(site, part)
-            for row in range(len(vectors)):
-                reached[site][:, row] += (
-                    fits[:, counted[:, row]] >= found[site][:, row, None]
-                ).sum(1)
-    number = np.maximum(other.sum(0), 1)
-    return found, {site: each / number for site, each in reached.items()}
-
-
-def _same(
-    words: npt.NDArray[np.float32], vectors: npt.NDArray[np.float32]
-) -> npt.NDArray[np.bool_]:
-    """Whether a word is embedded in the direction of a text: ``(words, texts)``."""
-    left, right = (
-        each / np.maximum(np.linalg.norm(each, axis=1, keepdims=True), 1e-30)
-        for each in (words.astype(np.float64), vectors.astype(np.float64))
-    )
-    return np.asarray(left @ right.T > 1 - _SAME)
+def _chances(
+    evidence: Evidence, sites: Sequence[SiteInfo], vector: npt.NDArray[np.float32], found: Doubles
+) -> Doubles:
+    """p-value of every unit of the sites, in order."""
+    parts, start = [], 0
+    for site in sites:
+        parts.append(_chance(evidence, site.name, vector, found[start : start + site.units]))
+        start += site.units
+    return np.concatenate(parts)
 
 
 def _chance(
@@ -335,7 +329,7 @@ def check_vision_text(atlas: Atlas, vision_text: VisionTextModel, evidence: Evid
         )
 
 
-def _check(texts: Sequence[str], level: float, specific: float) -> None:
+def _check(texts: Sequence[str], level: float, **shares: float) -> None:
     if isinstance(texts, str) or not texts:
         raise InputError(f"texts must be a list of at least one text, not {texts!r}")
     for text in texts:
@@ -343,7 +337,7 @@ def _check(texts: Sequence[str], level: float, specific: float) -> None:
             raise InputError(f"a text to search for must be a word or phrase, not {text!r}")
     if isinstance(level, bool) or not isinstance(level, (int, float)) or not 0 < level < 1:
         raise InputError(f"level must be above 0 and below 1, not {level!r}")
-    if isinstance(specific, bool) or not isinstance(specific, (int, float)):
-        raise InputError(f"specific must be a number from 0 to 1, not {specific!r}")
-    if not 0 <= specific <= 1:
-        raise InputError(f"specific must be from 0 to 1, not {specific!r}")
+    for name, share in shares.items():
+        number = isinstance(share, (int, float)) and not isinstance(share, bool)
+        if not number or not 0 <= share <= 1:
+            raise InputError(f"{name} must be a number from 0 to 1, not {share!r}")
