@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from neuronym._version import __version__
+from neuronym.cli.ablate import ablate
 from neuronym.cli.bench import bench
 from neuronym.cli.demo import demo
 from neuronym.cli.dissect import dissect
@@ -41,7 +42,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for command in (demo, train, head, record, merge, dissect, explain, search, report, export, bench):
+_COMMANDS = (
+    *(demo, train, head, record, merge, dissect),
+    *(explain, search, ablate, report, export, bench),
+)
+for command in _COMMANDS:
     app.command()(command)
 app.command("fit-pocket")(fit_pocket)
 

@@ -11,6 +11,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -233,14 +235,17 @@ class Editor:
         """
         numbers = tuple(layer.calls.next(layer.name) for layer in self.layers)
         key = (numbers, z.shape[axis], z.dtype, z.device)
-        if key not in self._made:
+        if key in self._made:
+            made = self._made[key]
+        else:
             found = [
                 layer.rules[number]
                 for layer, number in zip(self.layers, numbers, strict=True)
                 if number in layer.rules
             ]
-            self._made[key] = self._make(found, z, axis)
-        made = self._made[key]
+            made = self._make(found, z, axis)
+            if not engine.capturing():  # a graph's tensors hold no numbers to keep
+                self._made[key] = made
         rows = 1 if made is None else _rows(made)
         if rows > 1 and (axis == 0 or z.shape[0] != rows):
             raise InputError(
@@ -257,11 +262,11 @@ class Editor:
             raise InputError(
                 f"site {self.layers[-1].name!r} has units 0 to {units - 1}, not {largest}"
             )
-        made = _tensors(rules, units, self.competitors)
+        made = _tables(rules, units, self.competitors)
         if all(each is None for each in made):
             return None
         excluded, heirs, fixed, values, factors = (
-            None if each is None else each.to(z.device) for each in made
+            None if each is None else torch.tensor(each, device=z.device) for each in made
         )
         values = None if values is None else values.to(z.dtype)
         factors = None if factors is None else factors.to(z.dtype)
@@ -296,29 +301,27 @@ def _rows(handling: Handling) -> int:
     return max(len(table) for table in tables if table is not None)
 
 
-def _tensors(
+def _tables(
     rules: Sequence[UnitRules], units: int, competitors: int | None
-) -> tuple[Tensor | None, ...]:
+) -> tuple[npt.NDArray[np.generic] | None, ...]:
     """Return excluded, heirs, fixed, values and factors; ``None`` for what nothing uses."""
     rows = len(rules)
-    excluded = torch.zeros(rows, units, dtype=torch.bool)
-    heirs = torch.arange(units).repeat(rows, 1)
-    fixed, values = torch.zeros_like(excluded), torch.zeros(rows, units, dtype=torch.float64)
-    factors = torch.ones_like(values)
+    excluded = np.zeros((rows, units), np.bool_)
+    heirs = np.tile(np.arange(units), (rows, 1))
+    fixed, values = np.zeros_like(excluded), np.zeros((rows, units))
+    factors = np.ones_like(values)
     for row, each in enumerate(rules):
         excluded[row, sorted(each.excluded)] = True
-        for table, wanted in ((heirs, each.heirs), (values, each.values), (factors, each.factors)):
-            for unit, value in wanted.items():
-                table[row, unit] = value
         fixed[row, sorted(each.values)] = True
-    inherits = any(each.heirs for each in rules)
-    any_fixed = bool(fixed.any())
+        for table, wanted in ((heirs, each.heirs), (values, each.values), (factors, each.factors)):
+            table[row, list(wanted)] = list(wanted.values())
+    inherits = any(each.heirs for each in rules) and competitors is not None
     return (
-        excluded if bool(excluded.any()) else None,
-        heirs % competitors if inherits and competitors is not None else None,
-        fixed if any_fixed else None,
-        values if any_fixed else None,
-        factors if bool((factors != 1).any()) else None,
+        excluded if excluded.any() else None,
+        heirs % competitors if inherits and competitors else None,
+        fixed if fixed.any() else None,
+        values if fixed.any() else None,
+        factors if (factors != 1).any() else None,
     )
 
 

@@ -82,6 +82,8 @@ class Change:
                 )
         if self.to is not None:
             _check_unit(self.site, self.to)
+            if self.to in self.units:
+                raise InputError(f"unit {self.site}/{self.to} cannot hand over to itself")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types, without what is not set."""
@@ -250,7 +252,7 @@ def _force(site: str, unit: int, competitors: int, forced: dict[int, int]) -> No
 def _heir(site: str, unit: int, to: int, competitors: int) -> int:
     block = unit // competitors
     first, last = block * competitors, (block + 1) * competitors - 1
-    if to == unit or not first <= to <= last:
+    if not first <= to <= last:
         raise InputError(
             f"unit {site}/{unit} can hand over to another unit of its block {block} "
             f"({first} to {last}), not to {to}"
