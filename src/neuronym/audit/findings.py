@@ -60,11 +60,10 @@ def _of_site(
     options: AuditOptions,
 ) -> Iterator[Finding]:
     joined = flow.joined()
-    site = _Site(
-        flow.units.site.name,
-        *(joined[key].astype(np.float64) for key in ("share", "excess", "logits")),
-        joined["some"].astype(bool),
+    share, excess, logits = (
+        joined[key].astype(np.float64) for key in ("share", "excess", "logits")
     )
+    site = _Site(flow.units.site.name, share, excess, logits, joined["some"].astype(bool))
     columns = np.flatnonzero(flow.units.matched.any(1))
     members = {
         index: np.flatnonzero((seen.targets == index) & site.some)

@@ -78,6 +78,7 @@ def match_all(
         sites=[site.name for site in sites],
         level=options.match_level,
         specific=options.specific,
+        chance=options.chance,
     )
     return [
         Matched(concern, direction, match, _by_site(match))

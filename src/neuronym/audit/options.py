@@ -24,6 +24,7 @@ class AuditOptions:
             ``"label"``: to its true class, whose logit is then explained.
         match_level: False-discovery rate over units at which a unit may match a concern.
         specific: Share of other words that may fit a matching unit at least as well.
+        chance: Share of texts without a meaning that may do as well as a concern that matches.
         level: False-discovery rate over all findings.
         fdr: ``"bh"`` or ``"by"``; see :func:`neuronym.false_discovery.q_values`.
         draws: Random sets of units behind a p-value; the smallest is 1 / (1 + draws).
@@ -47,6 +48,7 @@ class AuditOptions:
     targets: str = "predicted"
     match_level: float = 0.05
     specific: float = 0.01
+    chance: float = 0.05
     level: float = 0.05
     fdr: str = "bh"
     draws: int = 9999
@@ -78,7 +80,7 @@ class AuditOptions:
                 raise InputError(
                     f"{name} must be a whole number of at least {smallest}, not {value!r}"
                 )
-        for name in ("match_level", "specific", "level", "present", "absent"):
+        for name in ("match_level", "specific", "chance", "level", "present", "absent"):
             if not _number(getattr(self, name)) or not 0 < getattr(self, name) < 1:
                 raise InputError(f"{name} must be above 0 and below 1, not {getattr(self, name)!r}")
         if not _number(self.balance) or not 0 <= self.balance <= 1:
