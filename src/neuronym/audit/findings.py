@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -14,151 +15,174 @@ from neuronym.audit.statistics import chance_p_values, difference, mean_of_each
 from neuronym.false_discovery import q_values
 from neuronym.results import Estimate, Finding, Shown
 
-__all__ = ["findings_of"]
+__all__ = ["Asked", "findings_of"]
 
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
+
+_CHANCE, _INTERVALS = 0, 1  # the streams of random numbers
 
 
-def findings_of(
-    seen: Pass,
-    groups: Groups,
-    names: Sequence[str],
-    class_names: Sequence[str] | None,
-    options: AuditOptions,
-) -> tuple[Finding, ...]:
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What is asked: the concerns, the images that show them, and the options.
+
+    Attributes:
+        concerns: Names, in the order of the columns.
+        class_names: Of the model, or ``None``.
+        groups: Which images show what.
+        options: Of the audit.
+    """
+
+    concerns: Sequence[str]
+    class_names: Sequence[str] | None
+    groups: Groups
+    options: AuditOptions
+
+    def class_name(self, index: int) -> str:
+        """Return the name of a class."""
+        return self.class_names[index] if self.class_names else f"class {index}"
+
+
+def findings_of(seen: Pass, asked: Asked) -> tuple[Finding, ...]:
     """Judge every class, concern and site where a unit matches; the ranked ones come first.
 
     Ranked by the lower end of the interval of the excess share, those whose q-value is not above
     the level before the others.
     """
-    rows: list[Finding] = []
-    for number, flow in enumerate(seen.flows):
-        rows += _of_site(flow, number, seen, groups, names, class_names, options)
-    return tuple(_ranked(rows, options))
+    rows = [
+        row
+        for number, flow in enumerate(seen.flows)
+        for row in _Site(flow, number, seen.targets, asked).findings()
+    ]
+    return tuple(_ranked(rows, asked.options))
 
 
 @dataclass(frozen=True, eq=False)
 class _Site:
-    """One site's flow, joined over batches."""
+    """One site, and all that is needed to judge it.
 
-    name: str
-    share: Doubles
-    excess: Doubles
-    logits: Doubles
-    some: Bools
+    Attributes:
+        flow: What flowed.
+        number: Of the site, for its random numbers.
+        targets: ``(images,)``.
+        asked: What is asked.
+    """
 
+    flow: Flow
+    number: int
+    targets: Ints
+    asked: Asked
 
-def _of_site(
-    flow: Flow,
-    number: int,
-    seen: Pass,
-    groups: Groups,
-    names: Sequence[str],
-    class_names: Sequence[str] | None,
-    options: AuditOptions,
-) -> Iterator[Finding]:
-    joined = flow.joined()
-    share, excess, logits = (
-        joined[key].astype(np.float64) for key in ("share", "excess", "logits")
-    )
-    site = _Site(flow.units.site.name, share, excess, logits, joined["some"].astype(bool))
-    columns = np.flatnonzero(flow.units.matched.any(1))
-    members = {
-        index: np.flatnonzero((seen.targets == index) & site.some)
-        for index in np.unique(seen.targets).tolist()
-    }
-    judged = [index for index, images in members.items() if len(images) >= options.min_images]
-    p_values = _p_values(flow, columns, judged, members, number, options)
-    for index, images in members.items():
-        name = class_names[index] if class_names else f"class {index}"
-        if not len(images):
-            continue
-        generator = np.random.default_rng([options.seed, 1, number, index])
-        estimates = _estimates(site, images, columns, options, generator)
-        for place, column in enumerate(columns.tolist()):
-            share, excess, logits = (each[place] for each in estimates)
-            shows, lacks = groups.shows[images, column], groups.lacks[images, column]
-            yield Finding(
-                concern=names[column],
-                site=site.name,
-                index=index,
-                class_name=name,
-                units=int(flow.units.matched[column].sum()),
-                images=len(images),
-                share=share,
-                expected=share.value - excess.value,
-                excess=excess,
-                logits=logits,
-                contrast=_contrast(site.share[images, column], shows, lacks, options, generator),
-                images_with=int(shows.sum()),
-                images_without=int(lacks.sum()),
-                p_value=p_values.get((index, column)),
-                q_value=None,
-                shown=_shown(site, images, column, groups, options),
-            )
+    @cached_property
+    def numbers(self) -> dict[str, Doubles]:
+        """``share``, ``excess`` and ``logits``: ``(images, concerns)``."""
+        joined = self.flow.joined()
+        return {name: joined[name].astype(np.float64) for name in ("share", "excess", "logits")}
 
+    @cached_property
+    def columns(self) -> list[int]:
+        """The concerns that a unit of the site matches."""
+        found: list[int] = np.flatnonzero(self.flow.units.matched.any(1)).tolist()
+        return found
 
-def _p_values(
-    flow: Flow,
-    columns: Ints,
-    judged: Sequence[int],
-    members: dict[int, Ints],
-    number: int,
-    options: AuditOptions,
-) -> dict[tuple[int, int], float]:
-    """(Class, concern) → p-value of the share against random sets of units."""
-    if not judged:
-        return {}
-    means = np.stack([flow.sums[index] / len(members[index]) for index in judged])
-    found: dict[tuple[int, int], float] = {}
-    for column in columns.tolist():
-        values = chance_p_values(
-            means,
-            flow.units.matched[column],
-            flow.units.strata[column],
-            draws=options.draws,
-            generator=np.random.default_rng([options.seed, 0, number, column]),
+    @cached_property
+    def members(self) -> dict[int, Ints]:
+        """Class → its images on which anything positive flowed."""
+        some = np.concatenate(self.flow.some)
+        found = {
+            index: np.flatnonzero((self.targets == index) & some)
+            for index in np.unique(self.targets).tolist()
+        }
+        return {index: images for index, images in found.items() if len(images)}
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield the findings, not yet ranked."""
+        if not self.columns:
+            return
+        p_values = self.p_values()
+        for index, images in self.members.items():
+            seed = [self.asked.options.seed, _INTERVALS, self.number, index]
+            generator = np.random.default_rng(seed)
+            estimates = self.estimates(images, generator)
+            for place, column in enumerate(self.columns):
+                yield replace(
+                    self.finding(index, images, column, tuple(each[place] for each in estimates)),
+                    contrast=self.contrast(images, column, generator),
+                    p_value=p_values.get((index, column)),
+                )
+
+    def finding(
+        self, index: int, images: Ints, column: int, estimates: tuple[Estimate, ...]
+    ) -> Finding:
+        """Return what needs no random numbers, beside the estimates."""
+        share, excess, logits = estimates
+        groups = self.asked.groups
+        return Finding(
+            concern=self.asked.concerns[column],
+            site=self.flow.units.site.name,
+            index=index,
+            class_name=self.asked.class_name(index),
+            units=int(self.flow.units.matched[column].sum()),
+            images=len(images),
+            share=share,
+            expected=share.value - excess.value,
+            excess=excess,
+            logits=logits,
+            contrast=None,
+            images_with=int(groups.shows[images, column].sum()),
+            images_without=int(groups.lacks[images, column].sum()),
+            p_value=None,
+            q_value=None,
+            shown=self.shown(images, column),
         )
-        found |= {(index, column): float(p) for index, p in zip(judged, values, strict=True)}
-    return found
 
+    def p_values(self) -> dict[tuple[int, int], float]:
+        """(Class, concern) → p-value of the share against random sets of units."""
+        options, members = self.asked.options, self.members
+        judged = [index for index in members if len(members[index]) >= options.min_images]
+        found: dict[tuple[int, int], float] = {}
+        if not judged:
+            return found
+        means = np.stack([self.flow.sums[index] / len(members[index]) for index in judged])
+        for column in self.columns:
+            values = chance_p_values(
+                means,
+                self.flow.units.matched[column],
+                self.flow.units.strata[column],
+                draws=options.draws,
+                generator=np.random.default_rng([options.seed, _CHANCE, self.number, column]),
+            )
+            found |= {(index, column): float(p) for index, p in zip(judged, values, strict=True)}
+        return found
 
-def _estimates(
-    site: _Site,
-    images: Ints,
-    columns: Ints,
-    options: AuditOptions,
-    generator: np.random.Generator,
-) -> tuple[list[Estimate], list[Estimate], list[Estimate]]:
-    parts = [each[images][:, columns] for each in (site.share, site.excess, site.logits)]
-    made = mean_of_each(np.concatenate(parts, axis=1), draws=options.bootstrap, generator=generator)
-    count = len(columns)
-    return made[:count], made[count : 2 * count], made[2 * count :]
+    def estimates(self, images: Ints, generator: np.random.Generator) -> list[list[Estimate]]:
+        """Share, excess and logits of every concern, the images drawn together for all."""
+        parts = [each[images][:, self.columns] for each in self.numbers.values()]
+        made = mean_of_each(
+            np.concatenate(parts, axis=1), draws=self.asked.options.bootstrap, generator=generator
+        )
+        count = len(self.columns)
+        return [made[start : start + count] for start in range(0, len(made), count)]
 
+    def contrast(
+        self, images: Ints, column: int, generator: np.random.Generator
+    ) -> Estimate | None:
+        """Share on images that show the concern minus on those that do not, where there are."""
+        share, options = self.numbers["share"][images, column], self.asked.options
+        shows, lacks = (
+            group[images, column] for group in (self.asked.groups.shows, self.asked.groups.lacks)
+        )
+        if min(shows.sum(), lacks.sum()) < options.min_images:
+            return None
+        return difference(share[shows], share[lacks], draws=options.bootstrap, generator=generator)
 
-def _contrast(
-    share: Doubles,
-    shows: Bools,
-    lacks: Bools,
-    options: AuditOptions,
-    generator: np.random.Generator,
-) -> Estimate | None:
-    if min(shows.sum(), lacks.sum()) < options.min_images:
-        return None
-    return difference(share[shows], share[lacks], draws=options.bootstrap, generator=generator)
-
-
-def _shown(
-    site: _Site, images: Ints, column: int, groups: Groups, options: AuditOptions
-) -> tuple[Shown, ...]:
-    logits = site.logits[images, column]
-    best = images[np.argsort(-logits, kind="stable")[: options.top_images]]
-    return tuple(
-        Shown(groups.ids[row], float(site.logits[row, column]), float(site.share[row, column]))
-        for row in best.tolist()
-    )
+    def shown(self, images: Ints, column: int) -> tuple[Shown, ...]:
+        """The images with the largest contribution, the largest first."""
+        logits, share = (self.numbers[name][images, column] for name in ("logits", "share"))
+        best = np.argsort(-logits, kind="stable")[: self.asked.options.top_images].tolist()
+        ids = self.asked.groups.ids
+        return tuple(Shown(ids[images[row]], float(logits[row]), float(share[row])) for row in best)
 
 
 def _ranked(rows: Sequence[Finding], options: AuditOptions) -> list[Finding]:

@@ -11,7 +11,7 @@ import torch
 from neuronym._version import __version__
 from neuronym.audit.collect import Groups, Pass, groups_of, run_pass, units_of_sites
 from neuronym.audit.concerns import Concern, concerns_of
-from neuronym.audit.findings import findings_of
+from neuronym.audit.findings import Asked, findings_of
 from neuronym.audit.matching import Matched, match_all
 from neuronym.audit.options import AuditOptions
 from neuronym.audit.removal import removals
@@ -70,12 +70,13 @@ def audit(
     groups = groups_of(probes, vision_text, matched, options)
     seen = run_pass(model, probes, units_of_sites(atlas, chosen, matched), groups, options)
     names = [each.concern.name for each in matched]
-    findings = findings_of(seen, groups, names, model.class_names, options)
-    removed = _worst(findings, names, options)
+    question = Asked(names, model.class_names, groups, options)
+    findings = findings_of(seen, question)
+    removed = removals(model, probes, _worst(findings, options), seen, question)
     return Audit(
         concerns=_concerns(matched, groups),
         findings=findings,
-        removals=tuple(removals(model, probes, removed, seen, groups, options)),
+        removals=tuple(removed),
         level=options.level,
         notes=tuple(_notes(matched, seen, findings, len(removed), options)),
         provenance=_provenance(model, atlas, probes, vision_text, seen, options),
@@ -100,16 +101,12 @@ def _nothing(matched: Sequence[Matched]) -> str:
     )
 
 
-def _worst(
-    findings: Sequence[Finding], names: Sequence[str], options: AuditOptions
-) -> list[tuple[int, str]]:
+def _worst(findings: Sequence[Finding], options: AuditOptions) -> list[str]:
     """Return the concerns to remove: those with significant findings, the best ranked first."""
     found = dict.fromkeys(
-        row.concern
-        for row in findings
-        if row.rank is not None and row.q_value is not None and row.q_value <= options.level
+        row.concern for row in findings if row.q_value is not None and row.q_value <= options.level
     )
-    return [(names.index(name), name) for name in list(found)[: options.removals]]
+    return list(found)[: options.removals]
 
 
 def _concerns(matched: Sequence[Matched], groups: Groups) -> tuple[ConcernUnits, ...]:
