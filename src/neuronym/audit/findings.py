@@ -32,12 +32,14 @@ class Asked:
         class_names: Of the model, or ``None``.
         groups: Which images show what.
         options: Of the audit.
+        classes: Indices of the classes that are judged; empty for all.
     """
 
     concerns: Sequence[str]
     class_names: Sequence[str] | None
     groups: Groups
     options: AuditOptions
+    classes: frozenset[int] = frozenset()
 
     def class_name(self, index: int) -> str:
         """Return the name of a class."""
@@ -89,10 +91,11 @@ class _Site:
     @cached_property
     def members(self) -> dict[int, Ints]:
         """Class → its images on which anything positive flowed."""
-        some = np.concatenate(self.flow.some)
+        some, wanted = np.concatenate(self.flow.some), self.asked.classes
         found = {
             index: np.flatnonzero((self.targets == index) & some)
             for index in np.unique(self.targets).tolist()
+            if not wanted or index in wanted
         }
         return {index: images for index, images in found.items() if len(images)}
 

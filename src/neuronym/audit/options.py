@@ -22,6 +22,7 @@ class AuditOptions:
     Attributes:
         targets: ``"predicted"``: an image belongs to the class that the model gives it;
             ``"label"``: to its true class, whose logit is then explained.
+        classes: Names or indices of the classes to judge; all by default.
         match_level: False-discovery rate over units at which a unit may match a concern.
         specific: Share of other words that may fit a matching unit at least as well.
         chance: Share of texts without a meaning that may do as well as a concern that matches.
@@ -46,6 +47,7 @@ class AuditOptions:
     """
 
     targets: str = "predicted"
+    classes: tuple[str | int, ...] = ()
     match_level: float = 0.05
     specific: float = 0.01
     chance: float = 0.05

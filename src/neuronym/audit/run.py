@@ -16,6 +16,7 @@ from neuronym.audit.matching import Matched, match_all
 from neuronym.audit.options import AuditOptions
 from neuronym.audit.removal import removals
 from neuronym.errors import InputError
+from neuronym.explain.targets import class_index
 from neuronym.models import LoadedModel
 from neuronym.models.base import check_made_from
 from neuronym.probes import ProbeSet
@@ -55,7 +56,7 @@ def audit(
         options: Everything else.
 
     Raises:
-        InputError: No concern or an empty one, concerns none of which any unit matches, a model
+        InputError: No concern or an empty one, a class that does not exist, concerns none of which any unit matches, a model
             or a vision-text model that the atlas was not made with, an atlas without evidence,
             or labels that are asked for and missing.
         UnknownNameError: A pattern matches no site.
@@ -63,6 +64,7 @@ def audit(
     options = options or AuditOptions()
     asked = concerns_of(concerns)
     check_made_from(model, atlas.provenance, what="the atlas")
+    wanted = frozenset(class_index(each, model.class_names) for each in options.classes)
     chosen = _sites(atlas, sites)
     matched = match_all(atlas, vision_text, asked, chosen, options)
     if not any(each.units for each in matched):
@@ -70,7 +72,7 @@ def audit(
     groups = groups_of(probes, vision_text, matched, options)
     seen = run_pass(model, probes, units_of_sites(atlas, chosen, matched), groups, options)
     names = [each.concern.name for each in matched]
-    question = Asked(names, model.class_names, groups, options)
+    question = Asked(names, model.class_names, groups, options, wanted)
     findings = findings_of(seen, question)
     removed = removals(model, probes, _worst(findings, options), seen, question)
     return Audit(

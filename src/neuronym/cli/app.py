@@ -11,6 +11,7 @@ import typer
 
 from neuronym._version import __version__
 from neuronym.cli.ablate import ablate
+from neuronym.cli.audit import audit
 from neuronym.cli.bench import bench
 from neuronym.cli.demo import demo
 from neuronym.cli.dissect import dissect
