@@ -56,9 +56,9 @@ def audit(
         options: Everything else.
 
     Raises:
-        InputError: No concern or an empty one, a class that does not exist, concerns none of which any unit matches, a model
-            or a vision-text model that the atlas was not made with, an atlas without evidence,
-            or labels that are asked for and missing.
+        InputError: No concern or an empty one, a class that does not exist, concerns none of
+            which any unit matches, a model or a vision-text model that the atlas was not made
+            with, an atlas without evidence, or labels that are asked for and missing.
         UnknownNameError: A pattern matches no site.
     """
     options = options or AuditOptions()

@@ -134,7 +134,8 @@ def _asked(
             raise InputError(f"--examples takes NAME=FOLDER, not {pair!r}")
         found[name.strip()] = Concern(name.strip(), examples=load(folder))
     if known:
-        found = {each.name: each for each in known_shortcuts()} | found
+        for each in known_shortcuts():
+            found.setdefault(each.name, each)
     if not found:
         raise InputError("no concern: give --concern TEXT, --concerns FILE, --examples or --known")
     return list(found.values())
