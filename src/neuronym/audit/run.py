@@ -172,6 +172,7 @@ def _provenance(
     options: AuditOptions,
 ) -> dict[str, Any]:
     settings = asdict(replace(options, progress=None, groups={}))
+    kept = {key: value for key, value in settings.items() if key not in ("progress", "groups")}
     return {
         "neuronym": __version__,
         "torch": torch.__version__,
@@ -185,6 +186,6 @@ def _provenance(
         },
         "vision_text": {"spec": vision_text.name, "fingerprint": vision_text.fingerprint},
         "completeness_error": dict(seen.completeness_error),
-        "options": {key: value for key, value in settings.items() if key != "progress"},
+        "options": {**kept, "classes": list(options.classes)},
         "groups_given": sorted(options.groups),
     }

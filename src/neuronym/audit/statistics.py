@@ -45,8 +45,8 @@ def strata_of(rates: Doubles, matched: Bools) -> Ints:
     place = 0
     while place < len(groups) and len(groups) > 1:
         if 2 * int(matched[groups[place]].sum()) > len(groups[place]):
-            other = place + 1 if place + 1 < len(groups) else place - 1
-            groups[other] += groups.pop(place)
+            joined = groups.pop(place)
+            groups[min(place, len(groups) - 1)] += joined
             place = 0
         else:
             place += 1

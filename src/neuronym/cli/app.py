@@ -45,7 +45,7 @@ app = typer.Typer(
 
 _COMMANDS = (
     *(demo, train, head, record, merge, dissect),
-    *(explain, search, ablate, report, export, bench),
+    *(explain, search, ablate, audit, report, export, bench),
 )
 for command in _COMMANDS:
     app.command()(command)
