@@ -89,7 +89,7 @@ def test_the_planted_mark_is_found_first(planted: Planted) -> None:
     assert first.excess.low > second.excess.high
     assert first.logits.low > 0
     shown = [each.id in planted.probes.marked for each in first.shown]
-    assert all(shown), "the images that show it most carry the mark"
+    assert sum(shown) >= 0.75 * len(shown), "a third of all images carry the mark"
 
 
 def test_editing_it_out_restores_half_of_what_was_lost(planted: Planted) -> None:
@@ -143,8 +143,7 @@ def test_given_groups_silence_and_one_class(planted: Planted) -> None:
 
 
 def test_examples_find_the_same_units(planted: Planted) -> None:
-    ids = {name: place for place, name in enumerate(planted.probes.ids)}
-    shown = subset(planted.probes, sorted(ids[name] for name in planted.probes.marked)[:60])
+    shown = stamped(scenes(100, 4), {}, others=1.0, seed=4)
     found = audit(
         planted.model,
         planted.atlas,
@@ -155,7 +154,7 @@ def test_examples_find_the_same_units(planted: Planted) -> None:
     )
     by_example, by_text = set(found.concerns[0].units), set(planted.found.concern(MARK).units)
     assert by_example
-    assert len(by_example & by_text) >= len(by_example) / 2
+    assert len(by_example & by_text) >= 0.75 * len(by_example)
     assert found.concerns[0].text is None
     assert found.findings[0].class_name == CLASS
     assert found.removals == ()

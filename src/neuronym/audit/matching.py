@@ -54,8 +54,10 @@ def match_all(
 ) -> list[Matched]:
     """Match every concern with the units of the sites; see :func:`neuronym.search.match_text`.
 
-    The direction of a concern that is given by example images is the mean of their embeddings
-    minus the mean of the atlas's images.
+    The direction of a concern that is given by example images is Fisher's discriminant between
+    them and the atlas's images, shrunk: ``(S + λ 1)⁻¹ (mean of the examples − mean of the
+    images)``, S the covariance of the images' embeddings and λ its mean variance. That a text
+    without a meaning does as well is asked of texts only.
 
     Raises:
         InputError: The atlas has no evidence, it was made with another vision-text model, or no
@@ -71,18 +73,25 @@ def match_all(
             for text, each in zip(texts, concerns, strict=True)
         ]
     )
-    matches = match_directions(
-        atlas,
-        directions,
-        [each.name for each in concerns],
-        sites=[site.name for site in sites],
-        level=options.match_level,
-        specific=options.specific,
-        chance=options.chance,
-    )
+    matches: dict[int, TextMatch] = {}
+    for rows_of, chance in (
+        ([place for place, text in enumerate(texts) if text is not None], options.chance),
+        ([place for place, text in enumerate(texts) if text is None], 1.0),
+    ):
+        if rows_of:  # the background is read once for all texts, and once for all examples
+            found = match_directions(
+                atlas,
+                directions[rows_of],
+                [concerns[place].name for place in rows_of],
+                sites=[site.name for site in sites],
+                level=options.match_level,
+                specific=options.specific,
+                chance=chance,
+            )
+            matches |= dict(zip(rows_of, found, strict=True))
     return [
-        Matched(concern, direction, match, _by_site(match))
-        for concern, direction, match in zip(concerns, directions, matches, strict=True)
+        Matched(concern, directions[place], matches[place], _by_site(matches[place]))
+        for place, concern in enumerate(concerns)
     ]
 
 
@@ -100,8 +109,12 @@ def _of_examples(
                 count += len(batch)
     if not count:
         raise InputError(f"no example image of concern {concern.name!r} can be read")
-    direction = total / count - evidence.sums / evidence.count
-    return direction.astype(np.float32)
+    covariance = evidence.covariance()
+    shrunk = covariance + max(np.trace(covariance) / len(covariance), 1e-12) * np.eye(
+        len(covariance)
+    )
+    direction = np.linalg.solve(shrunk, total / count - evidence.sums / evidence.count)
+    return np.asarray(direction, np.float32)
 
 
 def _by_site(match: TextMatch) -> dict[str, npt.NDArray[np.int64]]:
