@@ -11,6 +11,7 @@ import typer
 
 from neuronym._version import __version__
 from neuronym.cli.ablate import ablate
+from neuronym.cli.audit import audit
 from neuronym.cli.bench import bench
 from neuronym.cli.demo import demo
 from neuronym.cli.dissect import dissect
@@ -45,7 +46,7 @@ app = typer.Typer(
 
 _COMMANDS = (
     *(demo, train, head, record, merge, dissect),
-    *(explain, search, ablate, evaluate, report, export, bench),
+    *(explain, search, ablate, audit, evaluate, report, export, bench),
 )
 for command in _COMMANDS:
     app.command()(command)

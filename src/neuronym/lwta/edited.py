@@ -31,7 +31,7 @@ class UnitRules:
     Attributes:
         excluded: Units that cannot win.
         heirs: Unit → unit of its block that passes where it would have won.
-        values: Unit → number that its output becomes (where units compete, only 0).
+        values: Unit → number that its output becomes at every position, won or not.
         factors: Unit → number that its output is multiplied by.
     """
 
@@ -132,6 +132,7 @@ class Handling:
         heirs: int64, who of the unit's block (0 … U - 1) passes where the unit wins.
         fixed, values: Bool, the outputs that are fixed, and to what.
         factors: What outputs are multiplied by.
+        fills: Whether a unit may pass something where it did not win.
     """
 
     excluded: Tensor | None
@@ -139,6 +140,7 @@ class Handling:
     fixed: Tensor | None
     values: Tensor | None
     factors: Tensor | None
+    fills: bool
 
     def search(self, z: Tensor, axis: int) -> Tensor:
         """Return the activations among which the winner is looked for."""
@@ -268,7 +270,8 @@ class Editor:
         )
         values = None if values is None else values.to(z.dtype)
         factors = None if factors is None else factors.to(z.dtype)
-        return Handling(excluded, heirs, fixed, values, factors)
+        fills = any(value != 0 for each in rules for value in each.values.values())
+        return Handling(excluded, heirs, fixed, values, factors, fills)
 
 
 def _composed(found: Sequence[Sequence[UnitRules]]) -> list[UnitRules]:

@@ -102,7 +102,7 @@ class LWTA(nn.Module):
         if self.mode == "expected":
             return self._expected(z, rule, handling)
         outcome = engine.run(z, rule) if handling is None else edited.run(z, rule, handling)
-        if self.hands_winners:
+        if self.hands_winners and not (handling is not None and handling.fills):
             handover.attach(self, outcome, rule)
         for recorder in self._recorders:
             recorder(z, outcome, key is not None)

@@ -16,9 +16,9 @@ __all__ = ["ACTIONS", "Change", "Edit", "rules_of"]
 
 KIND = "edit"
 SCHEMA = 1
-ACTIONS = ("silence", "hand_over", "force", "scale")
-_ALONE = {"to": "hand_over", "factor": "scale", "value": "force"}
-"""Field of a change → the one action that has it."""
+ACTIONS = ("silence", "hand_over", "force", "hold", "scale")
+_ALONE = {"to": ("hand_over",), "factor": ("scale",), "value": ("force", "hold")}
+"""Field of a change → the actions that have it."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,13 @@ class Change:
         action: ``"silence"``: the output is 0 wherever the unit would pass something; at a
             competitive site its block passes nothing where it wins. ``"hand_over"``: it cannot
             win; the runner-up passes instead. ``"force"``: it wins its block at every position;
-            at a dense site its output is ``value``. ``"scale"``: its output times ``factor``.
+            at a dense site its output is ``value``. ``"hold"``: its output is ``value`` at every
+            position, whether it wins or not; the competition goes on as before. ``"scale"``: its
+            output times ``factor``.
         to: The unit of the same block that passes where these would have won, in place of the
             runner-up (``hand_over`` only).
         factor: For ``scale``; finite.
-        value: For ``force`` at a dense site; finite.
+        value: For ``hold``, and for ``force`` at a dense site; finite.
         channel_dim: The dimension of a dense site's output that holds the units; ``None`` where
             the module tells (a linear layer, a convolution) or the model is asked.
     """
@@ -61,14 +63,16 @@ class Change:
         if len(set(self.units)) < len(self.units):
             twice = next(unit for unit in self.units if self.units.count(unit) > 1)
             raise InputError(f"unit {self.site}/{twice} is named twice in one change")
-        for name, action in _ALONE.items():
-            if getattr(self, name) is not None and self.action != action:
+        for name, actions in _ALONE.items():
+            if getattr(self, name) is not None and self.action not in actions:
                 raise InputError(f"{self.action!r} at site {self.site!r} takes no {name}")
         self._check_numbers()
 
     def _check_numbers(self) -> None:
         if self.action == "scale" and self.factor is None:
             raise InputError(f"'scale' at site {self.site!r} needs a factor")
+        if self.action == "hold" and self.value is None:
+            raise InputError(f"'hold' at site {self.site!r} needs a value")
         for name in ("factor", "value"):
             number = getattr(self, name)
             real = isinstance(number, (int, float)) and not isinstance(number, bool)
@@ -212,7 +216,7 @@ def rules_of(changes: Sequence[Change], *, competitors: int | None) -> UnitRules
     factors: dict[int, float] = {}
     forced: dict[int, int] = {}
     for change in changes:
-        if change.value is not None:
+        if change.value is not None and change.action == "force":
             raise InputError(
                 f"'force' at site {site!r} takes no value: its units compete, and the forced one "
                 "passes its own response; use it without"
@@ -229,7 +233,8 @@ def rules_of(changes: Sequence[Change], *, competitors: int | None) -> UnitRules
     for block, unit in forced.items():
         rivals = range(block * competitors, (block + 1) * competitors)
         excluded |= {rival for rival in rivals if rival != unit}
-    values = {u: 0.0 for c in changes if c.action == "silence" for u in c.units}
+    fixing = [change for change in changes if change.action in ("silence", "hold")]
+    values = {unit: float(change.value or 0.0) for change in fixing for unit in change.units}
     rules = UnitRules().then(UnitRules(frozenset(excluded), heirs, values, factors))
     rules.check_blocks(competitors, where=f"site {site!r}")
     return rules

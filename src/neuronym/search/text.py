@@ -20,7 +20,15 @@ from neuronym.search.chosen import chosen_sites, evidence_of, listens
 from neuronym.search.null import p_values, profile
 from neuronym.vision_text import VisionTextModel
 
-__all__ = ["TextMatch", "UnitMatch", "match_text", "match_texts"]
+__all__ = [
+    "TextMatch",
+    "UnitMatch",
+    "check_vision_text",
+    "match_directions",
+    "match_text",
+    "match_texts",
+    "text_directions",
+]
 
 Doubles = npt.NDArray[np.float64]
 
@@ -180,26 +188,64 @@ def match_texts(
 ) -> list[TextMatch]:
     """As :func:`match_text` for several texts, each on its own; the background is read once."""
     _check(texts, level, specific=specific, chance=chance)
-    chosen = chosen_sites(atlas, sites)
-    evidence = evidence_of(atlas)
-    check_vision_text(atlas, vision_text, evidence)
+    directions = text_directions(atlas, vision_text, texts, templates=templates)
+    return match_directions(
+        atlas, directions, texts, sites=sites, level=level, specific=specific, chance=chance
+    )
+
+
+def text_directions(
+    atlas: Atlas,
+    vision_text: VisionTextModel,
+    texts: Sequence[str],
+    *,
+    templates: str | Sequence[str] | None = None,
+) -> npt.NDArray[np.float32]:
+    """Embed texts as the atlas's concepts were: ``(texts, dim)``.
+
+    Raises:
+        InputError: The atlas has no evidence, or was made with another vision-text model.
+    """
+    check_vision_text(atlas, vision_text, evidence_of(atlas))
     asked = [" ".join(text.split()) for text in texts]
     made_with = templates or tuple(atlas.provenance.get("concepts", {}).get("templates", ("{}",)))
     query = ConceptSet("query", tuple(dict.fromkeys(asked)), check_templates(made_with))
     rows = embed_concepts(vision_text, query)
-    vectors = rows[[query.words.index(text) for text in asked]]
+    return rows[[query.words.index(text) for text in asked]]
+
+
+def match_directions(
+    atlas: Atlas,
+    directions: npt.NDArray[np.float32],
+    names: Sequence[str],
+    *,
+    sites: str | Sequence[str] | None = None,
+    level: float = 0.05,
+    specific: float = 0.01,
+    chance: float = 0.05,
+) -> list[TextMatch]:
+    """As :func:`match_texts` for directions of the vision-text space, such as from examples.
+
+    Args:
+        atlas: With evidence.
+        directions: ``(names, dim)``; an image's score is the dot product of its embedding.
+        names: What the results call them.
+        sites, level, specific, chance: See :func:`match_text`.
+    """
+    chosen = chosen_sites(atlas, sites)
+    evidence = evidence_of(atlas)
     units = [unit for site in chosen for unit in atlas.of_site(site.name)]
     heard = np.array([listens(unit) for unit in units])
-    compared = compare(evidence, [site.name for site in chosen], vectors, heard)
+    compared = compare(evidence, [site.name for site in chosen], directions, heard)
     matches = []
-    for row, text in enumerate(texts):
+    for row, name in enumerate(names):
         correlation, share = compared.correlations[:, row], compared.shares[:, row]
-        p = np.where(heard, _chances(evidence, chosen, vectors[row], correlation), 1.0)
+        p = np.where(heard, _chances(evidence, chosen, directions[row], correlation), 1.0)
         table = _Table(correlation, p, _q(p, heard), np.where(heard, share, 1.0))
         told = compared.by_chance[row] <= chance
         matches.append(
             TextMatch(
-                text=text,
+                text=name,
                 units=table.units(units, level, specific if told else -1.0),
                 by_chance=float(compared.by_chance[row]),
                 level=level,
