@@ -16,7 +16,7 @@ from neuronym.audit.matching import Matched, match_all
 from neuronym.audit.options import AuditOptions
 from neuronym.audit.removal import removals
 from neuronym.errors import InputError
-from neuronym.explain.targets import class_index
+from neuronym.explain.select import class_index
 from neuronym.models import LoadedModel
 from neuronym.models.base import check_made_from
 from neuronym.probes import ProbeSet

@@ -7,10 +7,16 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import typer
 
-__all__ = ["Stages", "leads", "progress", "say"]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Stages", "leads", "printer", "progress", "say"]
+
+_PLAIN_WIDTH = 160  # where the output is no terminal
 
 ProgressFunction = Callable[[int, int | None, str], None]
 
@@ -18,6 +24,16 @@ ProgressFunction = Callable[[int, int | None, str], None]
 def say(text: str) -> None:
     """Write one line of progress to standard error."""
     typer.echo(text, err=True)
+
+
+def printer(*, stderr: bool = False) -> Console:
+    """Return what draws tables: as wide as the terminal, or wide where there is none."""
+    from rich.console import Console
+
+    console = Console(stderr=stderr, highlight=False)
+    if console.is_terminal:
+        return console
+    return Console(stderr=stderr, highlight=False, width=_PLAIN_WIDTH)
 
 
 def leads() -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from neuronym.cli._console import progress, say
+from neuronym.cli._console import printer, progress, say
 
 if TYPE_CHECKING:
     from neuronym.models import LoadedModel
@@ -103,7 +103,6 @@ def explain_images(model: LoadedModel, atlas: Atlas, request: SetRequest) -> Non
 
 def _show(found: ExplanationSet) -> None:
     from rich import box
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -130,4 +129,4 @@ def _show(found: ExplanationSet) -> None:
         table.add_row(escape(carriers[0].class_name), str(carriers[0].images), escape(units))
     if len(classes) > _CLASSES:
         table.caption = f"and {len(classes) - _CLASSES} more classes in classes.parquet"
-    Console(stderr=True).print(table)
+    printer(stderr=True).print(table)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from neuronym.cli._changes import action_of, changes
-from neuronym.cli._console import progress
+from neuronym.cli._console import printer, progress
 from neuronym.cli._made_with import model_of, vision_text_of
 from neuronym.cli._options import (
     BatchSize,
@@ -208,10 +208,9 @@ def _write(folder: Path, edit: Edit, effects: dict[str, EffectReport]) -> None:
 
 
 def _show(edit: Edit, atlas: AtlasResult | None, effects: dict[str, EffectReport]) -> None:
-    from rich.console import Console
     from rich.markup import escape
 
-    console = Console(highlight=False)
+    console = printer()
     for change in edit.changes:
         console.print(escape(f"{change}{_names(change, atlas)}"), soft_wrap=True)
     if "image" in effects:

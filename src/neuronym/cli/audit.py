@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from neuronym.cli._console import printer
 from neuronym.cli._made_with import model_of, vision_text_of
 from neuronym.cli._options import (
     Atlas,
@@ -174,10 +175,9 @@ def _write(folder: Path, result: Audit) -> Audit:
 
 
 def _show(result: Audit, top: int) -> None:
-    from rich.console import Console
     from rich.markup import escape
 
-    console = Console()
+    console = printer()
     found = result.significant()
     console.print(
         f"{len(found)} of {len(result.findings)} pairs of class and concern are significant at a "

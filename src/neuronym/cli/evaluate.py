@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from neuronym.cli._console import progress, say
+from neuronym.cli._console import printer, progress, say
+from neuronym.cli._made_with import model_of
 from neuronym.cli._options import (
     Atlas,
     BatchSize,
@@ -63,7 +64,6 @@ def evaluate(
 ) -> None:
     """Measure explanations and names on other images: faithfulness, truth."""
     from neuronym import probes
-    from neuronym.cli.explain import _model
     from neuronym.evaluate import EvaluateOptions, FaithfulnessOptions
     from neuronym.evaluate import evaluate as run
     from neuronym.files import claim_folder, write_manifest
@@ -75,7 +75,7 @@ def evaluate(
     claim = claim_folder(out, kind=KIND, overwrite=overwrite)
     with progress("evaluating", quiet=quiet) as update:
         found = run(
-            _model(model, loaded),
+            model_of(model, loaded),
             probes.load(images),
             atlas=loaded,
             metrics=asked,
@@ -117,7 +117,6 @@ def _notes(card: Scorecard) -> None:
 
 def _show(rows: Sequence[Metric]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
@@ -129,4 +128,4 @@ def _show(rows: Sequence[Metric]) -> None:
     for row in rows:
         interval = f"{row.interval[0]:.3f} to {row.interval[1]:.3f}" if row.interval else "–"
         table.add_row(escape(row.name), f"{row.value:.3f}", interval, str(row.n))
-    Console().print(table)
+    printer().print(table)

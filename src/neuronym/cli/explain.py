@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from neuronym.cli._console import printer
 from neuronym.cli._explain_set import SetRequest, check_request, explain_images
+from neuronym.cli._made_with import model_of
 from neuronym.cli._options import Atlas, Overwrite, Quiet, Seed
 
 if TYPE_CHECKING:
@@ -18,12 +20,10 @@ if TYPE_CHECKING:
 
     from neuronym.explain import Examination
     from neuronym.models import LoadedModel
-    from neuronym.results import Atlas as AtlasResult
     from neuronym.results import Explanation, Winner
 
 __all__ = ["explain"]
 
-_PLAIN_WIDTH = 160  # where the output is no terminal
 _WORDS = ("name", "runner-up")
 _LEAST = {"name": 24, "runner-up": 16}  # characters of these columns, whose words may wrap
 _SPARE = ("won / usually", "activation", "in samples", "place", "runner-up", "p", "change")
@@ -154,7 +154,7 @@ def explain(
         loaded = AtlasResult.load(atlas)
         select_sites(loaded, site)  # before the model is loaded
         request = SetRequest(images, site, quiet=quiet, options=many)
-        explain_images(_model(model, loaded), loaded, request)
+        explain_images(model_of(model, loaded), loaded, request)
         return
     if image is None:
         raise InputError("give --image FILE, or --images SPEC --out DIR")
@@ -166,7 +166,7 @@ def explain(
     several = asks_for_several(site)
     select_sites(loaded, site)  # before the model is loaded
     found = examine(
-        made := _model(model, loaded),
+        made := model_of(model, loaded),
         image,
         atlas=loaded,
         sites=site,
@@ -233,29 +233,10 @@ def _pictures(
     return sheets
 
 
-def _model(spec: str | None, atlas: AtlasResult) -> LoadedModel:
-    """Load the model that was given, or the one that the atlas was made from."""
-    from neuronym.errors import InputError, NeuronymError
-    from neuronym.models import load
-
-    if spec is not None:
-        return load(spec)
-    spec = atlas.model_spec
-    try:
-        return load(spec)
-    except NeuronymError as error:
-        raise InputError(
-            f"the atlas's model {spec!r} cannot be loaded: {error}; say where it is by --model"
-        ) from error
-
-
 def _show_all(explanations: Sequence[Explanation], top: int) -> None:
-    from rich.console import Console
     from rich.markup import escape
 
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_PLAIN_WIDTH)
+    console = printer()
     first = explanations[0]
     guesses = ", ".join(f"{row.name} {row.probability:.1%}" for row in first.predictions[:3])
     for number, explanation in enumerate(explanations):

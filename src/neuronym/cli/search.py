@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from neuronym.cli._console import printer
+from neuronym.cli._made_with import model_of, vision_text_of
 from neuronym.cli._options import Atlas, MaybeVisionText
 
 if TYPE_CHECKING:
-    from neuronym.models import LoadedModel
     from neuronym.results import Atlas as AtlasResult
     from neuronym.results import ClassUnit
     from neuronym.search import NameHit, TextMatch
-    from neuronym.vision_text import VisionTextModel
 
 __all__ = ["search"]
-
-Loaded = TypeVar("Loaded")
 
 
 def search(
@@ -115,7 +113,7 @@ def _by_text(
             raise InputError(f"no unit has a name like {text!r}")
         match = None
     else:
-        model = _vision_text(spec, atlas)
+        model = vision_text_of(spec, atlas)
         match = match_text(
             atlas,
             model,
@@ -199,7 +197,7 @@ def _by_image(
     for path in images:
         if not path.is_file():
             raise MissingError(f"image {str(path)!r} does not exist")
-    match = match_image(_model(spec, atlas), atlas, list(images), sites=site)
+    match = match_image(model_of(spec, atlas), atlas, list(images), sites=site)
     top, as_json = shown
     if as_json:
         made = match.to_dict()
@@ -299,37 +297,6 @@ def _unit(key: str) -> tuple[str, int]:
     return site, int(index)
 
 
-def _model(spec: str | None, atlas: AtlasResult) -> LoadedModel:
-    """Load the model that was given, or the one that the atlas was made from."""
-    from neuronym.models import load
-
-    return load(spec) if spec else _as_made(load, atlas.model_spec, "model", "--model")
-
-
-def _vision_text(spec: str | None, atlas: AtlasResult) -> VisionTextModel:
-    """Load the vision-text model that was given, or the one that the atlas was made with."""
-    from neuronym.errors import InputError
-    from neuronym.vision_text import load
-
-    if spec:
-        return load(spec)
-    made_with = atlas.provenance.get("vision_text", {}).get("spec")
-    if not made_with:
-        raise InputError("the atlas does not say its vision-text model; name it by --vision-text")
-    return _as_made(load, made_with, "vision-text model", "--vision-text")
-
-
-def _as_made(load: Callable[[str], Loaded], spec: str, what: str, option: str) -> Loaded:
-    from neuronym.errors import InputError, NeuronymError
-
-    try:
-        return load(spec)
-    except NeuronymError as error:
-        raise InputError(
-            f"the atlas's {what} {spec!r} cannot be loaded: {error}; say where it is by {option}"
-        ) from error
-
-
 def _number(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
@@ -344,16 +311,15 @@ def _print_json(value: object) -> None:
 
 def _show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], top: int) -> None:
     from rich import box
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=escape(title), title_justify="left", box=box.SIMPLE)
     for column in columns:
         text = column in ("unit", "name", "found by", "class")
-        table.add_column(column, justify="left" if text else "right")
+        table.add_column(column, justify="left" if text else "right", overflow="fold")
     for row in rows[:top]:
         table.add_row(*(escape(cell) for cell in row))
-    Console().print(table)
+    printer().print(table)
     if len(rows) > top:
         typer.echo(f"{len(rows) - top} more; see them by --top {len(rows)}")

@@ -19,7 +19,7 @@ from neuronym.evaluate.overlap import naming_images, shared_images
 from neuronym.evaluate.scenes import scene_truth, scenes_of
 from neuronym.evaluate.truth import truth_scorecard
 from neuronym.files import write_json
-from neuronym.models import LoadedModel
+from neuronym.models import LoadedModel, check_made_from
 from neuronym.probes import ProbeSet, subset
 from neuronym.results import Atlas, Metric, Scorecard, SiteInfo
 
@@ -227,7 +227,7 @@ def evaluate(
     for name in metrics:
         if name not in METRICS:
             raise unknown("metric", name, tuple(METRICS))
-    _check_made_from(model, atlas)
+    check_made_from(model, atlas.provenance, what="the atlas")
     names = options.sites or tuple(site.name for site in atlas.sites)
     naming = naming_images(atlas)
     request = Request(
@@ -265,13 +265,3 @@ def _limited(images: ProbeSet, options: EvaluateOptions) -> ProbeSet:
         return images
     drawn = np.random.default_rng(options.seed).choice(len(images), options.limit, replace=False)
     return subset(images, np.sort(drawn))
-
-
-def _check_made_from(model: LoadedModel, atlas: Atlas) -> None:
-    made_from: Mapping[str, Any] = atlas.provenance.get("model", {})
-    expected = made_from.get("fingerprint")
-    if expected is not None and expected != model.fingerprint:
-        raise InputError(
-            f"the atlas was made from another model: its fingerprint is {expected} "
-            f"({made_from.get('spec')!r}), this one's is {model.fingerprint} ({model.spec!r})"
-        )

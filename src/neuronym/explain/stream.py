@@ -15,8 +15,9 @@ from neuronym.errors import InputError
 from neuronym.explain.contributions import Contributions, baselines
 from neuronym.explain.passes import Question, SitePass, sample_passes
 from neuronym.explain.select import class_index
-from neuronym.explain.targets import LABEL, PREDICTED, Labels, TargetChoice
+from neuronym.explain.targets import LABEL, PREDICTED, TargetChoice
 from neuronym.models import LoadedModel
+from neuronym.models.labels import Labels
 from neuronym.probes import Batch, Batches, ProbeSet, Skipped, batches
 from neuronym.record import split_call
 from neuronym.record.pooling import token_of

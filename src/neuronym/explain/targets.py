@@ -1,53 +1,9 @@
-"""Which logit is explained, and how labels of a data set meet the classes of a model."""
+"""Which logit of each image is explained."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
-
-__all__ = ["LABEL", "PREDICTED", "Labels", "TargetChoice"]
+__all__ = ["LABEL", "PREDICTED", "TargetChoice"]
 
 PREDICTED, LABEL = "predicted", "label"
 TargetChoice = int | str
 """``"predicted"``, ``"label"``, or one class by index or name for every image."""
-
-
-@dataclass(frozen=True)
-class Labels:
-    """How the labels of a source become classes of a model.
-
-    Where both have names, the names decide (case does not count), so that another order does no
-    harm; otherwise the index does.
-
-    Attributes:
-        table: Class of the model for each label of the source, -1 where it has none; ``None``
-            where a label is the index of its class.
-        unknown: Names of the labels that are no class of the model.
-    """
-
-    table: npt.NDArray[np.int64] | None
-    unknown: tuple[str, ...] = ()
-
-    @classmethod
-    def between(cls, labels: Sequence[str] | None, classes: Sequence[str] | None) -> Labels:
-        """Match the names of a source's labels with those of a model's classes."""
-        if labels is None or classes is None:
-            return cls(None)
-        at = {name.lower(): index for index, name in enumerate(classes)}
-        table = np.array([at.get(name.lower(), -1) for name in labels], np.int64)
-        return cls(table, tuple(name for name, row in zip(labels, table, strict=True) if row < 0))
-
-    def of(
-        self, labels: npt.NDArray[np.int64] | None, images: int, classes: int
-    ) -> npt.NDArray[np.int64]:
-        """Return ``(images,)`` classes of the model; -1 where the label is missing or no class."""
-        if labels is None:
-            return np.full(images, -1, np.int64)
-        count = classes if self.table is None else len(self.table)
-        known = (labels >= 0) & (labels < count)
-        if self.table is None:
-            return np.where(known, labels, -1)
-        return np.where(known, self.table[np.where(known, labels, 0)], -1)

@@ -21,6 +21,7 @@ from neuronym.errors import InputError
 from neuronym.intervene.paired import paired_change
 from neuronym.models import Edit, LoadedModel, applied, check_made_from, make_edit
 from neuronym.models.editing import Changes, as_edit
+from neuronym.models.labels import Labels
 from neuronym.modes import evaluation
 from neuronym.probes import Batch, ProbeSet, batches, decode, from_images, to_rgb
 from neuronym.results import AccuracyChange, ClassChange, EffectReport, Flip, ImageEffect
@@ -159,6 +160,7 @@ class _Tally:
 
     def __init__(self, model: LoadedModel, probes: ProbeSet, shown: int, classes: int) -> None:
         self.model, self.probes = model, probes
+        self.labels = Labels.between(probes.label_names, model.class_names)
         self.shown, self.listed = shown, classes
         self.images, self.shift = 0, 0.0
         self.flips: Counter[tuple[int, int]] = Counter()
@@ -170,7 +172,7 @@ class _Tally:
         chances = _softmax(before), _softmax(after)
         shifts = np.abs(chances[1] - chances[0]).sum(1) / 2
         predicted = before.argmax(1), after.argmax(1)
-        labels = self._classes(batch, before.shape[1])
+        labels = self.labels.of(batch.labels, len(batch), before.shape[1])
         self.images += len(batch)
         self.shift += float(shifts.sum())
         for row, (old, new) in enumerate(zip(*predicted, strict=True)):
@@ -185,18 +187,6 @@ class _Tally:
                 place.effect = self._image(batch.ids[row], label, logits, chance, place.shift)
                 push = heapq.heappush if len(self.heap) < self.shown else heapq.heapreplace
                 push(self.heap, place)
-
-    def _classes(self, batch: Batch, classes: int) -> npt.NDArray[np.int64]:
-        """Return the model's class of each label; -1 where it has none."""
-        if batch.labels is None:
-            return np.full(len(batch), -1, np.int64)
-        known, own = self.probes.label_names, self.model.class_names
-        if known is None or own is None:
-            return np.where(batch.labels < classes, batch.labels, -1)
-        at = {name.lower(): index for index, name in enumerate(own)}
-        table = np.array([*(at.get(name.lower(), -1) for name in known), -1], np.int64)
-        found: npt.NDArray[np.int64] = table[batch.labels]
-        return found
 
     def name(self, index: int) -> str:
         """Return the name of a class."""
