@@ -77,7 +77,7 @@ def test_a_reduced_transformer_competes_in_its_hidden_layers() -> None:
         float(each.get_submodule("transformer.blocks.0.mlp.fc1").weight.detach().std())
         for each in (module, plain)
     )
-    assert scaled == pytest.approx(3 / 96**0.5, rel=1e-4)
+    assert scaled == pytest.approx(1 / 96**0.5, rel=1e-4)
     assert own == pytest.approx(0.02, rel=0.02)
     grey = load("neuronym.models.tokens:cifar_deit", num_classes=2, input_size=(1, 40, 24))
     with torch.no_grad():

@@ -91,17 +91,16 @@ class StemmedTransformer(nn.Module):
 def scale_hidden(network: StemmedTransformer, gain: float) -> None:
     """Let the responses of every hidden layer begin with a standard deviation of ``gain``.
 
-    Behind a layer normalisation a token's features have variance 1, so that a row of weights with
-    deviation ``gain / √width`` gives responses of deviation ``gain``. Winners are drawn from the
-    softmax of these, and at timm's 0.02 · √width the draw is nearly uniform. The layer behind
-    takes the factor back, so that a network of piecewise linear activations is as before.
+    Rows of weights get the deviation ``1 / √width``, and the layer normalisation before them the
+    scale ``gain``. Winners are drawn from the softmax of the responses, and at timm's deviation of
+    0.2 the draw is nearly uniform. The layer behind is divided by ``gain``.
     """
     with torch.no_grad():
         for block in network.transformer.blocks:
             weight = block.mlp.fc1.weight
-            factor = gain / (float(weight.std()) * math.sqrt(weight.shape[1]))
-            weight.mul_(factor)
-            block.mlp.fc2.weight.div_(factor)
+            weight.div_(float(weight.std()) * math.sqrt(weight.shape[1]))
+            block.norm2.weight.fill_(gain)
+            block.mlp.fc2.weight.div_(gain)
 
 
 def cifar_deit(
