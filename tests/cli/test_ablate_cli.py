@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from neuronym import lwta
+from neuronym import lwta, vision_text
 from neuronym.cli import main
 from neuronym.errors import InputError, UnreadableError
 from neuronym.models import (
@@ -25,6 +25,7 @@ from neuronym.models import (
     save_folder,
 )
 from neuronym.results import Atlas, EffectReport, SiteInfo, Unit
+from neuronym.search import match_text
 
 SIZE = 32
 
@@ -217,6 +218,31 @@ def test_units_by_name(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     ):
         assert main([*asked, *wrong]) == 2
         assert text in capsys.readouterr().err
+
+
+def test_units_that_match_a_text(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("night\nwater\ngrass\nsand\ncircle\nfence\nred\ndog\n")
+    site, atlas = site_of(folder), tmp_path / "atlas"
+    asked = ["--images", "scenes:80", "--concepts", str(words), "--vision-text", "pocket", "-q"]
+    asked += ["--similarity", "cosine", "--sites", site, "--out", str(atlas)]
+    assert main(["dissect", "--model", str(folder), *asked]) == 0
+    model = vision_text.load("pocket")
+    expected = match_text(Atlas.load(atlas), model, "night", specific=0.01).matching
+    assert expected
+    capsys.readouterr()
+    asked = ["ablate", "--atlas", str(atlas), "--do", "hand_over", "--out", str(tmp_path / "out")]
+    assert main([*asked, "--match", "night"]) == 0
+    (change,) = Edit.load(tmp_path / "out" / "edit.json").changes
+    assert change.units == tuple(sorted(unit.unit for unit in expected))
+    assert main([*asked, "--match", "fence", "--overwrite"]) == 2
+    said = capsys.readouterr().err
+    assert "no unit fits 'fence'" in said
+    assert said.count("\n") == 1
+    assert main(["ablate", "--model", str(folder), "--match", "x", "--out", "x"]) == 2
+    assert "--match needs --atlas" in capsys.readouterr().err
 
 
 def test_bad_input_is_one_line(

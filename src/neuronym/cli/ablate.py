@@ -213,7 +213,7 @@ def _show(edit: Edit, atlas: AtlasResult | None, effects: dict[str, EffectReport
 
     console = Console(highlight=False)
     for change in edit.changes:
-        console.print(escape(f"{change}{_names(change, atlas)}"))
+        console.print(escape(f"{change}{_names(change, atlas)}"), soft_wrap=True)
     if "image" in effects:
         console.print()
         for shown in effects["image"].shown:
