@@ -422,13 +422,13 @@ def test_real_photos_and_the_pocket_model(shared_data) -> None:
 
     site = "blocks.6.0.bn1"
     photos = probes.load(str(shared_data / "imagenet-photos.parquet"))
-    photos = probes.subset(photos, list(range(0, 800, 5)))
+    photos = probes.subset(photos, list(range(0, 800, 8)))
     network = models.load("pocket:efficientnet_lite0")
     pocket = vision_text.load("pocket")
     made = dissect(
         network,
         photos,
-        from_words(concept_sets.load("imagenet-1k").words[::4]),
+        from_words(concept_sets.load("imagenet-1k").words[::8]),
         pocket,
         sites=site,
         similarity="cosine",
