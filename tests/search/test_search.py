@@ -22,7 +22,7 @@ from dissect.planted import (
 )
 from dissect.record_planted import network
 from neuronym.concepts import from_words
-from neuronym.dissect import DissectOptions, dissect
+from neuronym.dissect import DissectOptions, dissect, record_sites
 from neuronym.errors import InputError, MissingError, UnavailableError, UnknownNameError
 from neuronym.false_discovery import q_values
 from neuronym.models import LoadedModel
@@ -127,7 +127,6 @@ def test_nothing_is_found_for_a_word_that_no_unit_carries(atlas: Atlas) -> None:
 
 
 def test_numbers_are_the_literal_ones(rivals: Atlas, rival: LoadedModel) -> None:
-    from neuronym.dissect import record_sites
 
     images = probe_set(IMAGES)
     rows = record_sites(rival, images, rivals.sites)
@@ -413,3 +412,33 @@ def test_global_random_state_of_torch_is_untouched(atlas: Atlas, model: LoadedMo
     match_text(atlas, Knows(), "drum")
     match_image(model, atlas, probe_set(2).image(0))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.shared_data
+def test_real_photos_and_the_pocket_model(shared_data) -> None:
+    """Channels of an ImageNet network: dogs are found, a word of no meaning is not."""
+    from neuronym import concepts as concept_sets
+    from neuronym import models, probes, vision_text
+
+    site = "blocks.6.0.bn1"
+    photos = probes.load(str(shared_data / "imagenet-photos.parquet"))
+    photos = probes.subset(photos, list(range(0, 800, 8)))
+    network = models.load("pocket:efficientnet_lite0")
+    pocket = vision_text.load("pocket")
+    made = dissect(
+        network,
+        photos,
+        from_words(concept_sets.load("imagenet-1k").words[::8]),
+        pocket,
+        sites=site,
+        similarity="cosine",
+        options=DissectOptions(cache=False, null_draws=100),
+    )
+    match, nonsense = match_texts(made, pocket, ["dog", "qwertz"])
+    assert len(match.matching) > 20
+    assert match.best.correlation > 0.6
+    assert nonsense.matching == ()
+    rows = record_sites(network, photos, made.sites)[site]
+    found = similar_units(made, site, match.best.unit, most=500)
+    true = np.corrcoef(rows[:, [match.best.unit, *(unit.unit for unit in found)]].T)[0, 1:]
+    assert np.corrcoef([unit.similarity for unit in found], true)[0, 1] > 0.9
