@@ -17,7 +17,7 @@ from neuronym.train import PRESETS, TrainSettings
 def test_presets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--list-presets"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 20
+    assert len(lines) == 21
     assert any(
         line.split()[:3] == ["deit-small-u24", "timm:deit_small_patch16_224", "24"]
         for line in lines

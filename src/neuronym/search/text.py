@@ -188,6 +188,7 @@ def match_texts(
 ) -> list[TextMatch]:
     """As :func:`match_text` for several texts, each on its own; the background is read once."""
     _check(texts, level, specific=specific, chance=chance)
+    chosen_sites(atlas, sites)  # a wrong pattern is told before texts are embedded
     directions = text_directions(atlas, vision_text, texts, templates=templates)
     return match_directions(
         atlas, directions, texts, sites=sites, level=level, specific=specific, chance=chance
