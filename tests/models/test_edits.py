@@ -536,3 +536,41 @@ def test_a_plain_module_must_say_what_cannot_be_known() -> None:
         pass
     with torch.no_grad(), applied(model, Change("relu", (0,), "silence", channel_dim=1)):
         model(torch.zeros(2, 3, 4, 4))
+
+
+class ChannelsFirstNorm(nn.LayerNorm):
+    """A layer normalisation of the second dimension, which is no plain ``LayerNorm``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+@torch.no_grad()
+def test_a_norm_of_the_second_dimension_is_edited_there() -> None:
+    norm = ChannelsFirstNorm(8)
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    model = loaded(seeded(nn.Sequential(nn.Conv2d(3, 8, 3), norm, *head)), 12)
+    x = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    expected = norm(model.module[0](x))
+    expected[:, 3] = 0
+    change = Change("1", (3,), "silence")
+    assert make_edit(model, change).changes[0].channel_dim == 1
+    for edit in (change, make_edit(model, change)):
+        with applied(model, edit):
+            assert torch.equal(norm(model.module[0](x)), expected)
+    with pytest.raises(InputError, match="has units 0 to 7, not 9"):
+        make_edit(model, Change("1", (9,), "silence"))  # of the 10 columns there is a ninth
+    with (
+        pytest.raises(InputError, match="of '1' holds the units is not known; give the change a"),
+        applied(model.module, change),
+    ):
+        pass
+
+
+@torch.no_grad()
+def test_a_plain_layer_norm_is_edited_in_its_last_dimension() -> None:
+    model = loaded(seeded(nn.Sequential(nn.Flatten(), nn.Linear(108, 6), nn.LayerNorm(6))))
+    change = Change("2", (1,), "silence")
+    assert make_edit(model, change).changes[0].channel_dim == -1
+    with applied(model.module, change):
+        assert not model.module(torch.ones(2, 3, 6, 6))[:, 1].any()

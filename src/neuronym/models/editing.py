@@ -25,7 +25,7 @@ from neuronym.modes import evaluation
 __all__ = ["Changes", "applied", "apply", "as_edit", "make_edit", "variants"]
 
 Changes: TypeAlias = Edit | Change | Sequence[Change]
-_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding)
+_LAST = (nn.Linear, nn.Embedding)
 _SECOND = (
     *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d),
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm),
@@ -233,6 +233,8 @@ def _own_dim(part: nn.Module) -> int | None:
     own = getattr(part, "channel_dim", None)
     if isinstance(own, int) and not isinstance(own, bool):
         return own
+    if type(part) is nn.LayerNorm:  # a subclass may normalise the second dimension
+        return -1 if len(part.normalized_shape) == 1 else None
     return -1 if isinstance(part, _LAST) else 1 if isinstance(part, _SECOND) else None
 
 
@@ -342,18 +344,22 @@ def _seen(
         raise InputError(
             f"site {site!r} returns a {type(output).__name__}, not a tensor; choose a module inside"
         )
-    dim = declared if declared is not None else _own_dim(part)
-    if dim is None:
-        origin = tracker.origin(output)
-        dim = None if origin is None or origin.channel == 0 else origin.channel
-        if dim is not None and dim == output.dim() - 1:
-            dim = -1
+    dim = declared if declared is not None else _followed(part, output, tracker)
     if dim is None or not -output.dim() <= dim < output.dim():
         raise InputError(
             f"which dimension of the output of {site!r}, {tuple(output.shape)}, holds the units is "
             "not known; give the change a channel_dim"
         )
     return _Seen(dim, output.shape[dim])
+
+
+def _followed(part: nn.Module, output: Tensor, tracker: ChannelTracker) -> int | None:
+    """Return the dimension that a module declares, that its operations made, or of its type."""
+    own = getattr(part, "channel_dim", None)
+    origin = tracker.origin(output)
+    if origin is None or origin.channel in (None, 0) or isinstance(own, int):
+        return _own_dim(part)
+    return -1 if origin.channel == output.dim() - 1 else origin.channel
 
 
 def _check_range(change: Change, units: int) -> None:
