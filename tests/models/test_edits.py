@@ -6,6 +6,7 @@ import copy
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -574,3 +575,33 @@ def test_a_plain_layer_norm_is_edited_in_its_last_dimension() -> None:
     assert make_edit(model, change).changes[0].channel_dim == -1
     with applied(model.module, change):
         assert not model.module(torch.ones(2, 3, 6, 6))[:, 1].any()
+
+
+@torch.no_grad()
+def test_edits_of_one_dense_module_keep_to_one_dimension() -> None:
+    """A second edit's ``channel_dim`` is not ignored: the same dimension, or a refusal."""
+    model = loaded(seeded(Dense()))
+    x = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    first = Change("relu", (1,), "silence", channel_dim=1)
+    same = Change("relu", (2,), "silence", channel_dim=-3)
+    other = Change("relu", (2,), "silence", channel_dim=-1)
+    later = replace(other, site="relu#1")
+    with applied(model.module, [first, same]):
+        together = model.module(x)
+    with applied(model.module, first), applied(model.module, same):
+        assert torch.equal(model.module(x), together)
+        with (
+            pytest.raises(InputError, match="along the dimensions 1 and -3 and -1 of its output"),
+            applied(model.module, other),
+        ):
+            model.module(x)
+        assert torch.equal(model.module(x), together)
+    for changes in ([first, other], [first, later]):
+        with pytest.raises(InputError, match="along the dimensions 1 and -1"), applied(
+            model.module, changes
+        ):
+            model.module(x)
+    with pytest.raises(InputError, match="along the dimensions 1 and -1"):
+        make_edit(model, [first, other])
+    with pytest.raises(InputError, match="along the dimensions -1 and 1"):
+        make_edit(apply(model, first), other)

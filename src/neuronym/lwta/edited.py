@@ -116,11 +116,14 @@ class Layer:
         name: Of the module in the model.
         rules: Number of the call → rules, one for all images or one per image.
         calls: Counts the module's calls.
+        channel_dims: The dimension of a dense module's output that holds the units, as it was
+            given: several must come out as the same.
     """
 
     name: str
     rules: Mapping[int, Sequence[UnitRules]]
     calls: Calls
+    channel_dims: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from neuronym.lwta.edited import Calls, Editor, Layer, UnitRules
 from neuronym.lwta.gradual import GradualLWTA
 from neuronym.models.base import LoadedModel, check_made_from, model_fingerprint
 from neuronym.models.edits import Change, Edit, rules_of
-from neuronym.models.hooks import DenseEdit, dense_edit_of
+from neuronym.models.hooks import DenseEdit, common_axis, dense_edit_of
 from neuronym.modes import evaluation
 
 __all__ = ["Changes", "applied", "apply", "as_edit", "make_edit", "variants"]
@@ -154,7 +154,7 @@ class _Plan:
 
     name: str
     rules: Mapping[int, Sequence[UnitRules]]
-    channel_dim: int | None
+    channel_dims: tuple[int, ...]
 
 
 def as_edit(edit: Changes) -> Edit:
@@ -189,18 +189,22 @@ def _plans(
         for edit in edits:
             changes = [change for change in edit.changes if change.site == site]
             rows.append(rules_of(changes, competitors=competitors) if changes else UnitRules())
-        before = plans[id(part)][1].rules if id(part) in plans else {}
-        if call in before:
+        before = plans[id(part)][1] if id(part) in plans else _Plan(name, {}, ())
+        if call in before.rules:
             raise InputError(f"site {site!r} is edited under two names; use one of them")
-        plans[id(part)] = (part, _Plan(name, {**before, call: rows}, dims.get(site)))
+        along = tuple(dict.fromkeys((*before.channel_dims, *dims.get(site, ()))))
+        plans[id(part)] = (part, _Plan(name, {**before.rules, call: rows}, along))
     return list(plans.values())
 
 
 def _channel_dims(
     parts: Mapping[str, nn.Module], changes: Sequence[Change], model: LoadedModel | None
-) -> dict[str, int]:
-    """Return the dimension of the units of every dense site, checking that all sites exist."""
-    dims: dict[str, int] = {}
+) -> dict[str, tuple[int, ...]]:
+    """Return what holds the units of every dense site, checking that all sites exist.
+
+    More than one dimension where changes give several, such as -1 and 1, that may be the same.
+    """
+    dims: dict[str, tuple[int, ...]] = {}
     unsure: list[Change] = []
     for change in changes:
         name, _ = _split(change.site)
@@ -210,17 +214,21 @@ def _channel_dims(
         part = parts[name]
         if isinstance(part, GradualLWTA) and part.share < 1:
             raise InputError(f"site {change.site!r} is not competing fully yet: finish it first")
-        if isinstance(part, LWTA) or change.site in dims:
+        if isinstance(part, LWTA):
             continue
-        dim = change.channel_dim if change.channel_dim is not None else _own_dim(part)
-        if dim is not None:
-            dims[change.site] = dim
+        if change.channel_dim is not None:
+            dims[change.site] = (*dims.get(change.site, ()), change.channel_dim)
         else:
             unsure.append(change)
     unsure = [change for change in unsure if change.site not in dims]
+    for change in unsure:
+        own = _own_dim(parts[_split(change.site)[0]])
+        if own is not None:
+            dims[change.site] = (own,)
+    unsure = [change for change in unsure if change.site not in dims]
     if unsure and model is not None:
         seen = _observe(model, unsure)
-        dims |= {change.site: seen[change.site].channel_dim for change in unsure}
+        dims |= {change.site: (seen[change.site].channel_dim,) for change in unsure}
     elif unsure:
         raise InputError(
             f"which dimension of the output of {unsure[0].site!r} holds the units is not known; "
@@ -249,8 +257,8 @@ def _attach(module: nn.Module, plans: Sequence[tuple[nn.Module, _Plan]]) -> Call
         undo.callback(module.register_forward_pre_hook(begin, prepend=True).remove)
         undo.callback(module.register_forward_hook(end, always_call=True).remove)
         for part, plan in plans:
-            layer = Layer(plan.name, plan.rules, calls)
-            _push(part, layer, plan)
+            layer = Layer(plan.name, plan.rules, calls, plan.channel_dims)
+            _push(part, layer)
             undo.callback(_pop, part, layer)
         failing.pop_all()
     return undo.close
@@ -265,14 +273,14 @@ def _attached(module: nn.Module, plans: Sequence[tuple[nn.Module, _Plan]]) -> It
         detach()
 
 
-def _push(part: nn.Module, layer: Layer, plan: _Plan) -> None:
+def _push(part: nn.Module, layer: Layer) -> None:
     if isinstance(part, LWTA):
         editor = part.edit or Editor((), competitors=part.competitors)
         part.edit = editor.with_layer(layer)
         return
     hook = dense_edit_of(part)
     if hook is None:
-        hook = DenseEdit(Editor((), competitors=None), plan.channel_dim or 0)
+        hook = DenseEdit(Editor((), competitors=None))
         part.register_forward_hook(hook, prepend=True)
     hook.editor = hook.editor.with_layer(layer)
 
@@ -305,7 +313,7 @@ def _observe(model: LoadedModel, changes: Sequence[Change]) -> dict[str, _Seen]:
         InputError: A site is not called, or which dimension holds its units cannot be known.
     """
     parts = _modules(model.module)
-    declared = {c.site: c.channel_dim for c in changes if c.channel_dim is not None}
+    declared = {c.site: _declared(c, changes, parts) for c in changes}
     wanted = {change.site: _split(change.site) for change in changes}
     names = dict.fromkeys(name for name, _ in wanted.values())
     outputs: dict[tuple[str, int], _Seen] = {}
@@ -317,7 +325,7 @@ def _observe(model: LoadedModel, changes: Sequence[Change]) -> dict[str, _Seen]:
         counts[name] = call + 1
         site = f"{name}#{call}" if call else name
         if site in wanted:
-            outputs[name, call] = _seen(site, parts[name], output, declared.get(site), tracker)
+            outputs[name, call] = _seen(site, parts[name], output, declared[site], tracker)
 
     with (
         evaluation(model.module),
@@ -337,14 +345,25 @@ def _observe(model: LoadedModel, changes: Sequence[Change]) -> dict[str, _Seen]:
     return {site: outputs[place] for site, place in wanted.items()}
 
 
+def _declared(
+    change: Change, changes: Sequence[Change], parts: Mapping[str, nn.Module]
+) -> tuple[int, ...]:
+    """Return the dimensions that changes to a site give, and edits that its module has already."""
+    given = [c.channel_dim for c in changes if c.site == change.site and c.channel_dim is not None]
+    hook = dense_edit_of(parts[_split(change.site)[0]])
+    return tuple(given) + (() if hook is None else hook.channel_dims)
+
+
 def _seen(
-    site: str, part: nn.Module, output: object, declared: int | None, tracker: ChannelTracker
+    site: str, part: nn.Module, output: object, declared: Sequence[int], tracker: ChannelTracker
 ) -> _Seen:
     if not isinstance(output, Tensor):
         raise InputError(
             f"site {site!r} returns a {type(output).__name__}, not a tensor; choose a module inside"
         )
-    dim = declared if declared is not None else _followed(part, output, tracker)
+    if declared:
+        common_axis(site, declared, output)
+    dim = declared[0] if declared else _followed(part, output, tracker)
     if dim is None or not -output.dim() <= dim < output.dim():
         raise InputError(
             f"which dimension of the output of {site!r}, {tuple(output.shape)}, holds the units is "
