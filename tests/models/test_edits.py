@@ -597,11 +597,28 @@ def test_edits_of_one_dense_module_keep_to_one_dimension() -> None:
             model.module(x)
         assert torch.equal(model.module(x), together)
     for changes in ([first, other], [first, later]):
-        with pytest.raises(InputError, match="along the dimensions 1 and -1"), applied(
-            model.module, changes
+        with (
+            pytest.raises(InputError, match="along the dimensions 1 and -1"),
+            applied(model.module, changes),
         ):
             model.module(x)
     with pytest.raises(InputError, match="along the dimensions 1 and -1"):
         make_edit(model, [first, other])
     with pytest.raises(InputError, match="along the dimensions -1 and 1"):
         make_edit(apply(model, first), other)
+
+
+@torch.no_grad()
+def test_variants_may_measure_a_block_that_passes_nothing() -> None:
+    model, x = net("linear"), inputs("linear")
+    changes = [Change(SITE, (0, 1, 2, 3), "silence"), Change(SITE, (5,), "silence")]
+    with pytest.raises(InputError, match="every unit of block 0"):
+        variants(model, x, changes)
+    found = variants(model, x, changes, silent=True)
+    y = model.act(model.before(x))
+    for row, units in zip(found, ([0, 1, 2, 3], [5]), strict=True):
+        without = y.clone()
+        without[:, units] = 0
+        assert torch.allclose(row, model.after(without), atol=1e-6)
+    with pytest.raises(InputError, match="no unit of block 0"):
+        variants(model, x, [Change(SITE, (0, 1, 2, 3), "hand_over")], silent=True)

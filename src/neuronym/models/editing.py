@@ -15,8 +15,9 @@ from neuronym.channels import ChannelTracker
 from neuronym.devices import device_of
 from neuronym.errors import InputError, nearest
 from neuronym.lwta import LWTA
-from neuronym.lwta.edited import Calls, Editor, Layer, UnitRules
+from neuronym.lwta.edited import Calls, Editor, Layer
 from neuronym.lwta.gradual import GradualLWTA
+from neuronym.lwta.unit_rules import UnitRules
 from neuronym.models.base import LoadedModel, check_made_from, model_fingerprint
 from neuronym.models.edits import Change, Edit, rules_of
 from neuronym.models.hooks import DenseEdit, common_axis, dense_edit_of
@@ -107,6 +108,7 @@ def variants(
     edits: Sequence[Changes],
     *,
     batch_size: int = 64,
+    silent: bool = False,
 ) -> Tensor:
     """Run each image under each edit, the edits side by side in one batch.
 
@@ -119,6 +121,8 @@ def variants(
         inputs: ``(images, ...)``, preprocessed.
         edits: Edits, each of the model as it is.
         batch_size: Rows in one batch.
+        silent: Whether a block may pass nothing at all, together with the edits that the model
+            has already: for measuring; an edit to keep must leave each block something.
 
     Returns:
         ``(edits, images, classes)``.
@@ -141,7 +145,7 @@ def variants(
     with evaluation(module):
         for start in range(0, len(rows), batch_size):
             part = rows[start : start + batch_size]
-            plans = _plans(module, [made[edit] for edit, _ in part], known)
+            plans = _plans(module, [made[edit] for edit, _ in part], known, silent=silent)
             with _attached(module, plans):
                 found.append(module(inputs[[image for _, image in part]]))
     logits = torch.cat(found)
@@ -155,6 +159,7 @@ class _Plan:
     name: str
     rules: Mapping[int, Sequence[UnitRules]]
     channel_dims: tuple[int, ...]
+    silent: bool
 
 
 def as_edit(edit: Changes) -> Edit:
@@ -174,7 +179,11 @@ def _modules(module: nn.Module) -> dict[str, nn.Module]:
 
 
 def _plans(
-    module: nn.Module, edits: Sequence[Edit], model: LoadedModel | None
+    module: nn.Module,
+    edits: Sequence[Edit],
+    model: LoadedModel | None,
+    *,
+    silent: bool = False,
 ) -> list[tuple[nn.Module, _Plan]]:
     """Return what is done to which module; row r is under ``edits[r]``."""
     parts = _modules(module)
@@ -188,12 +197,15 @@ def _plans(
         rows = []
         for edit in edits:
             changes = [change for change in edit.changes if change.site == site]
-            rows.append(rules_of(changes, competitors=competitors) if changes else UnitRules())
-        before = plans[id(part)][1] if id(part) in plans else _Plan(name, {}, ())
+            rules = UnitRules()
+            if changes:
+                rules = rules_of(changes, competitors=competitors, silent=silent)
+            rows.append(rules)
+        before = plans[id(part)][1] if id(part) in plans else _Plan(name, {}, (), silent)
         if call in before.rules:
             raise InputError(f"site {site!r} is edited under two names; use one of them")
         along = tuple(dict.fromkeys((*before.channel_dims, *dims.get(site, ()))))
-        plans[id(part)] = (part, _Plan(name, {**before.rules, call: rows}, along))
+        plans[id(part)] = (part, _Plan(name, {**before.rules, call: rows}, along, silent))
     return list(plans.values())
 
 
@@ -257,7 +269,7 @@ def _attach(module: nn.Module, plans: Sequence[tuple[nn.Module, _Plan]]) -> Call
         undo.callback(module.register_forward_pre_hook(begin, prepend=True).remove)
         undo.callback(module.register_forward_hook(end, always_call=True).remove)
         for part, plan in plans:
-            layer = Layer(plan.name, plan.rules, calls, plan.channel_dims)
+            layer = Layer(plan.name, plan.rules, calls, plan.channel_dims, plan.silent)
             _push(part, layer)
             undo.callback(_pop, part, layer)
         failing.pop_all()
