@@ -171,7 +171,8 @@ def as_edit(edit: Changes) -> Edit:
 
 def _split(site: str) -> tuple[str, int]:
     head, mark, call = site.rpartition("#")
-    return (head, int(call)) if mark and call.isdigit() else (site, 0)
+    numbered = mark and call.isascii() and call.isdecimal()
+    return (head, int(call)) if numbered else (site, 0)
 
 
 def _modules(module: nn.Module) -> dict[str, nn.Module]:
