@@ -193,7 +193,8 @@ class Editor:
             InputError: A unit is out of range, or the rows of a per-image edit do not fit.
         """
         numbers = tuple(layer.calls.next(layer.name) for layer in self.layers)
-        key = (numbers, z.shape[axis], z.dtype, z.device)
+        frozen = torch.is_inference_mode_enabled()  # what is made in it serves no gradient
+        key = (numbers, z.shape[axis], z.dtype, z.device, frozen)
         if key in self._made:
             made = self._made[key]
         else:
