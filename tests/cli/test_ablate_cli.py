@@ -12,6 +12,7 @@ from PIL import Image
 
 from neuronym import lwta, vision_text
 from neuronym.cli import main
+from neuronym.cli._changes import units_of
 from neuronym.errors import InputError, UnreadableError
 from neuronym.models import (
     Change,
@@ -252,6 +253,20 @@ def test_bad_input_is_one_line(
     out = ["--out", str(tmp_path / "out")]
     cases = (
         (["--silence", "bodi/0", *out], "no site 'bodi'"),
+        (["--silence", "bodi#³/0", *out], "no site 'bodi#³'"),
+        (["--silence", f"{site}/³", *out], "--silence takes SITE/UNIT"),
+        (["--silence", f"{site}/1-³", *out], "--silence takes SITE/UNIT"),
+        (["--silence", f"{site}/1-٣", *out], "--silence takes SITE/UNIT"),
+        (["--hand-over", f"{site}/1=³", *out], "SITE/UNIT=RIVAL"),
+        (["--silence", f"{site}/0-999999999", *out], "no layer has a unit 999999999; the largest"),
+        (
+            ["--scale", f"{site}/{'9' * 5000}=2", *out],
+            "no layer has a unit 99999999999999999999...",
+        ),
+        (["--hand-over", f"{site}/1=1000000", *out], "no layer has a unit 1000000"),
+        (["--silence", f"{site}/1", *out, "--apply", out[1]], "are the same folder"),
+        (["--silence", f"{site}/1", *out, "--apply", f"{out[1]}/../out"], "are the same folder"),
+        (["--silence", f"{site}/1", *out, "--apply", f"{out[1]}/in"], "one inside the other"),
         (["--silence", f"{site}/99999", *out], "has units 0 to"),
         (["--silence", f"{site}/0-3", *out], "every unit of block 0 (units 0 to 3)"),
         (["--silence", f"{site}/3-1", *out], "runs backwards"),
@@ -278,3 +293,11 @@ def test_bad_input_is_one_line(
         main(["ablate", "--model", str(folder), "--edit", str(tmp_path / "edit.json"), *out]) == 2
     )
     assert "was made from another model: its fingerprint is 0000" in capsys.readouterr().err
+
+
+def test_units_as_they_are_typed() -> None:
+    assert units_of("a/3,5-7,b.c/007,3,6-8", option="--silence") == {
+        "a": [3, 5, 6, 7],
+        "b.c": [7, 3, 6, 8],
+    }
+    assert units_of("a/999998-999999,0", option="--silence") == {"a": [999998, 999999, 0]}

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from neuronym import lwta
 from neuronym.errors import InputError
 from neuronym.explain import contributions
-from neuronym.explain.contributions import attributions, baselines
+from neuronym.explain.contributions import attributions, baseline, baselines
 from neuronym.lwta import LWTA
+from neuronym.models import Change, applied
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -236,3 +237,69 @@ def test_winners_in_evaluation_pass_the_gradient_of_their_mask(shape: tuple[int,
     with lwta.trace(layer, keep="winners") as trace:
         (slope,) = torch.autograd.grad(layer(z), z, upstream)
     assert torch.equal(slope, upstream * trace[0].mask)
+
+
+class Windowed(nn.Module):
+    """Four tokens per image in two windows, folded into the first dimension inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(3, 5)
+        self.head = nn.Linear(5, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        folded = self.inner(x.reshape(len(x) * 2, 2, 3))
+        out: Tensor = self.head(folded.reshape(len(x), 4, 5).mean(1))
+        return out
+
+
+def test_a_module_that_folds_windows_into_the_images_is_refused() -> None:
+    model = Windowed()
+    images, targets = torch.randn(3, 4, 3, generator=generator()), torch.zeros(3, dtype=torch.long)
+    for ask in (
+        lambda: contributions(model, images, site="inner", channel_dim=-1),
+        lambda: attributions(model, images, [("head", 0), ("inner", 0)]),
+        lambda: baseline(model, images, site="inner", targets=targets),
+    ):
+        with pytest.raises(InputError, match=r"'inner', shape \(6, 2, 5\), .* with the 3 images"):
+            ask()
+    with pytest.raises(InputError, match=r"'inner', shape \(12, 2, 5\), .* with the 6 images"):
+        baselines(model, images, [("head", 0), ("inner", 0)], targets=targets)
+    assert not model.inner._forward_hooks
+
+
+def test_inside_inference_mode_it_is_the_same(convolutional: nn.Module) -> None:
+    images = torch.randn(2, 3, 8, 8, generator=generator())
+    targets, against = torch.tensor([0, 1]), torch.tensor([2, 2])
+    wanted = contributions(
+        convolutional, images, site="1", channel_dim=1, targets=targets, against=against
+    )
+    with torch.inference_mode():
+        found = contributions(
+            convolutional,
+            images.clone(),
+            site="1",
+            channel_dim=1,
+            targets=targets.clone(),
+            against=against.clone(),
+        )
+        assert torch.is_inference_mode_enabled()
+        made_here = nn.Linear(2, 2)
+        with pytest.raises(InputError, match="'weight' of the model was made under"):
+            contributions(made_here, torch.zeros(1, 2), site="", channel_dim=1)
+    torch.testing.assert_close(found.per_unit, wanted.per_unit)
+    torch.testing.assert_close(found.baselines, wanted.baselines)
+
+
+def test_an_edited_model_that_ran_in_inference_mode_is_attributed_afterwards() -> None:
+    model = nn.Sequential(nn.Linear(3, 8), LWTA(4, channel_dim=1), nn.Linear(8, 8), nn.ReLU())
+    images = torch.randn(2, 3, generator=generator())
+    changes = [
+        Change("1", (1,), "scale", factor=2.0),
+        Change("3", (1,), "scale", factor=2.0, channel_dim=1),
+    ]
+    with applied(model, changes):
+        with torch.inference_mode():
+            model(images)
+        found = contributions(model, images, site="0", channel_dim=1)
+    assert float(found.per_unit.abs().sum()) > 0

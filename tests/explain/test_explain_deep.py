@@ -16,7 +16,7 @@ from neuronym import lwta
 from neuronym.errors import InputError, UnreadableError
 from neuronym.explain import ExplainOptions, examine, explain, explain_images, explain_sites
 from neuronym.explain.runner_up import seconds
-from neuronym.models import LoadedModel, Preprocessing
+from neuronym.models import Change, LoadedModel, Preprocessing, apply
 from neuronym.models.small import cifar_inverted, cifar_resnet
 from neuronym.results import Atlas, Explanation, SiteInfo
 from reference.explain import runner_ups
@@ -299,3 +299,29 @@ def test_examinations_keep_the_numbers_behind() -> None:
         assert float(seen.values.sum()) == pytest.approx(winner.activation, abs=1e-3)
     with pytest.raises(InputError, match="units 0 to 15, not 16"):
         found.position_map(16)
+
+
+@pytest.mark.parametrize("action", ["hand_over", "silence", "force", "heir"])
+def test_real_effects_on_a_network_that_is_edited_already(action: str) -> None:
+    """Also where no other unit of a block could pass, or where all others pass nothing."""
+    plain = loaded(linear_net())
+    with torch.no_grad():
+        wins = plain.module[:3](plain.transform(picture())[None])[0].view(6, 4)
+    unit = int(wins[0].abs().argmax())  # the one of block 0 that wins and stays
+    rest = tuple(each for each in range(4) if each != unit)
+    change = {
+        "force": Change("2", (unit,), "force"),
+        "heir": Change("2", rest, "hand_over", to=unit),
+    }.get(action) or Change("2", rest, action)
+    model = apply(plain, change)
+    atlas = atlas_of(LINEAR, fingerprint=model.fingerprint)
+    found = explain(model, picture(), atlas=atlas, options=ExplainOptions(causal=24))
+    assert {winner.block for winner in found.winners} == set(range(6))
+    for winner in found.winners:
+        assert winner.effect_silenced == pytest.approx(-winner.contribution, abs=1e-5)
+        if winner.block:
+            assert winner.effect_handed_over is not None
+        elif action == "silence":  # who passes instead passes zero
+            assert winner.effect_handed_over == pytest.approx(-winner.contribution, abs=1e-5)
+        else:
+            assert winner.effect_handed_over is None

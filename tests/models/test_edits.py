@@ -6,6 +6,7 @@ import copy
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -536,3 +537,88 @@ def test_a_plain_module_must_say_what_cannot_be_known() -> None:
         pass
     with torch.no_grad(), applied(model, Change("relu", (0,), "silence", channel_dim=1)):
         model(torch.zeros(2, 3, 4, 4))
+
+
+class ChannelsFirstNorm(nn.LayerNorm):
+    """A layer normalisation of the second dimension, which is no plain ``LayerNorm``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+@torch.no_grad()
+def test_a_norm_of_the_second_dimension_is_edited_there() -> None:
+    norm = ChannelsFirstNorm(8)
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    model = loaded(seeded(nn.Sequential(nn.Conv2d(3, 8, 3), norm, *head)), 12)
+    x = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
+    expected = norm(model.module[0](x))
+    expected[:, 3] = 0
+    change = Change("1", (3,), "silence")
+    assert make_edit(model, change).changes[0].channel_dim == 1
+    for edit in (change, make_edit(model, change)):
+        with applied(model, edit):
+            assert torch.equal(norm(model.module[0](x)), expected)
+    with pytest.raises(InputError, match="has units 0 to 7, not 9"):
+        make_edit(model, Change("1", (9,), "silence"))  # of the 10 columns there is a ninth
+    with (
+        pytest.raises(InputError, match="of '1' holds the units is not known; give the change a"),
+        applied(model.module, change),
+    ):
+        pass
+
+
+@torch.no_grad()
+def test_a_plain_layer_norm_is_edited_in_its_last_dimension() -> None:
+    model = loaded(seeded(nn.Sequential(nn.Flatten(), nn.Linear(108, 6), nn.LayerNorm(6))))
+    change = Change("2", (1,), "silence")
+    assert make_edit(model, change).changes[0].channel_dim == -1
+    with applied(model.module, change):
+        assert not model.module(torch.ones(2, 3, 6, 6))[:, 1].any()
+
+
+@torch.no_grad()
+def test_edits_of_one_dense_module_keep_to_one_dimension() -> None:
+    """A second edit's ``channel_dim`` is not ignored: the same dimension, or a refusal."""
+    model = loaded(seeded(Dense()))
+    x = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    first = Change("relu", (1,), "silence", channel_dim=1)
+    same = Change("relu", (2,), "silence", channel_dim=-3)
+    other = Change("relu", (2,), "silence", channel_dim=-1)
+    later = replace(other, site="relu#1")
+    with applied(model.module, [first, same]):
+        together = model.module(x)
+    with applied(model.module, first), applied(model.module, same):
+        assert torch.equal(model.module(x), together)
+        with (
+            pytest.raises(InputError, match="along the dimensions 1 and -3 and -1 of its output"),
+            applied(model.module, other),
+        ):
+            model.module(x)
+        assert torch.equal(model.module(x), together)
+    for changes in ([first, other], [first, later]):
+        with (
+            pytest.raises(InputError, match="along the dimensions 1 and -1"),
+            applied(model.module, changes),
+        ):
+            model.module(x)
+    with pytest.raises(InputError, match="along the dimensions 1 and -1"):
+        make_edit(model, [first, other])
+    with pytest.raises(InputError, match="along the dimensions -1 and 1"):
+        make_edit(apply(model, first), other)
+
+
+@torch.no_grad()
+def test_variants_may_measure_a_block_that_passes_nothing() -> None:
+    model, x = net("linear"), inputs("linear")
+    changes = [Change(SITE, (0, 1, 2, 3), "silence"), Change(SITE, (5,), "silence")]
+    with pytest.raises(InputError, match="every unit of block 0"):
+        variants(model, x, changes)
+    found = variants(model, x, changes, silent=True)
+    y = model.act(model.before(x))
+    for row, units in zip(found, ([0, 1, 2, 3], [5]), strict=True):
+        without = y.clone()
+        without[:, units] = 0
+        assert torch.allclose(row, model.after(without), atol=1e-6)
+    with pytest.raises(InputError, match="no unit of block 0"):
+        variants(model, x, [Change(SITE, (0, 1, 2, 3), "hand_over")], silent=True)

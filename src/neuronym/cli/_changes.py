@@ -10,30 +10,33 @@ if TYPE_CHECKING:
 
 __all__ = ["action_of", "changes", "units_of"]
 
+_DIGITS = 6
+"""Of the index of a unit: no layer has a million, and a range is written out unit by unit."""
+
 
 def units_of(text: str, *, option: str) -> dict[str, list[int]]:
     """Read ``act/3``, ``act/3,5-7`` or ``act/3,head.act/1`` as site → units.
 
     Raises:
-        InputError: It is not of that form.
+        InputError: It is not of that form, or no layer has that many units.
     """
     from neuronym.errors import InputError
 
-    found: dict[str, list[int]] = {}
+    found: dict[str, dict[int, None]] = {}
     site = ""
     for part in text.split(","):
         head, slash, tail = part.strip().rpartition("/")
         site = head if slash else site
         first, dash, last = tail.partition("-")
-        if not site or not first.isdigit() or (dash and not last.isdigit()):
+        if not site or not _is_index(first) or (dash and not _is_index(last)):
             raise InputError(
                 f"{option} takes SITE/UNIT, such as act/3, act/3,5 or act/3-7, not {text!r}"
             )
-        begin, end = int(first), int(last) if dash else int(first)
+        begin, end = _unit(first, option), _unit(last if dash else first, option)
         if end < begin:
             raise InputError(f"{option} {text!r}: the range {tail} runs backwards")
-        found.setdefault(site, []).extend(range(begin, end + 1))
-    return {name: list(dict.fromkeys(units)) for name, units in found.items()}
+        found.setdefault(site, {}).update(dict.fromkeys(range(begin, end + 1)))
+    return {name: list(units) for name, units in found.items()}
 
 
 def changes(
@@ -53,10 +56,11 @@ def changes(
             made.append(Change(site, tuple(units), "silence"))
     for text in hand_over:
         where, equals, rival = text.partition("=")
-        if equals and not rival.isdigit():
+        if equals and not _is_index(rival):
             raise InputError(f"--hand-over takes SITE/UNIT or SITE/UNIT=RIVAL, not {text!r}")
+        to = _unit(rival, "--hand-over") if equals else None
         for site, units in units_of(where, option="--hand-over").items():
-            made.append(Change(site, tuple(units), "hand_over", to=int(rival) if equals else None))
+            made.append(Change(site, tuple(units), "hand_over", to=to))
     for text in force:
         where, equals, value = text.partition("=")
         number = _number(value, "--force", text, "SITE/UNIT=VALUE") if equals else None
@@ -88,6 +92,22 @@ def action_of(text: str) -> tuple[str, float | None]:
     if equals:
         raise InputError(f"--do {name} takes no value, not {text!r}")
     return name, None
+
+
+def _is_index(text: str) -> bool:
+    return text.isascii() and text.isdecimal()  # int() reads no other digits, such as a raised 3
+
+
+def _unit(text: str, option: str) -> int:
+    from neuronym.errors import InputError
+
+    digits = text.lstrip("0")
+    if len(digits) > _DIGITS:
+        raise InputError(
+            f"{option}: no layer has a unit {text[:20]}{'...' if text[20:] else ''}; the largest "
+            f"index that is read is {10**_DIGITS - 1}"
+        )
+    return int(digits or "0")
 
 
 def _number(value: str, option: str, text: str, form: str) -> float:

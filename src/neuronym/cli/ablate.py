@@ -108,6 +108,7 @@ def ablate(
             "nothing to do with the edit: give --image or --images to see its effect, --out to "
             "keep it, --apply for the edited model"
         )
+    _check_apart(out, apply)
     for path in image or ():
         if not path.is_file():
             raise MissingError(f"image {str(path)!r} does not exist")
@@ -135,6 +136,20 @@ def ablate(
     for place in (out, apply):
         if place is not None:
             typer.echo(str(place))
+
+
+def _check_apart(out: Path | None, apply: Path | None) -> None:
+    """Refuse two outputs of which one would overwrite the other."""
+    from neuronym.errors import InputError
+
+    if out is None or apply is None:
+        return
+    first, second = out.resolve(), apply.resolve()
+    if first == second or first in second.parents or second in first.parents:
+        where = "the same folder" if first == second else "folders one inside the other"
+        raise InputError(
+            f"--out {str(out)!r} and --apply {str(apply)!r} are {where}; give two separate ones"
+        )
 
 
 def _found(

@@ -99,7 +99,6 @@ def intact_pass(module: nn.Module, inputs: Tensor, place: Place) -> Intact:
     opened = lwta.trace(module, keep="winners") if place.competes else contextlib.nullcontext()
     with opened as trace:
         found = attribution(module, inputs, site=place.module, call=place.call)
-    _check_images(place.name, found.activation, len(inputs))
     activations = units_first(found.activation, place.channel_dim)
     if trace is None:
         winners = (activations != 0).any(-1)
@@ -210,11 +209,3 @@ def masked(module: nn.Module, place: Place, keep: Tensor) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-def _check_images(site: str, output: Tensor, images: int) -> None:
-    if output.shape[0] != images:
-        raise InputError(
-            f"the output of site {site!r}, shape {tuple(output.shape)}, does not begin with the "
-            f"{images} images; choose a module whose output does"
-        )

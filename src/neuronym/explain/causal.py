@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from neuronym.models import Change, variants
 from neuronym.modes import evaluation
+from neuronym.record import split_call
 from neuronym.results import SiteInfo
 
 __all__ = ["Effects", "effects"]
@@ -21,11 +22,13 @@ class Effects:
 
     Attributes:
         silenced: The unit passes zero, and where it won nobody else passes anything.
-        handed_over: It cannot win, and the runner-up passes instead; ``None`` at a dense site.
+        handed_over: It cannot win, and the runner-up passes instead; ``None`` at a dense site. A
+            unit's is ``None`` where the model is edited so that no other unit of its block could
+            pass.
     """
 
     silenced: tuple[float, ...]
-    handed_over: tuple[float, ...] | None
+    handed_over: tuple[float | None, ...] | None
 
 
 def effects(
@@ -51,14 +54,31 @@ def effects(
     competes = site.competitors is not None
     dim = None if competes else site.channel_dim
     changes = [Change(site.name, (unit,), "silence", channel_dim=dim) for unit in units]
-    if competes:
-        changes += [Change(site.name, (unit,), "hand_over") for unit in units]
+    rivals = _have_rivals(model, site, units)
+    changes += [
+        Change(site.name, (unit,), "hand_over")
+        for unit, rival in zip(units, rivals, strict=True)
+        if rival
+    ]
     with evaluation(model), torch.no_grad():
         usual = _explained(model(inputs), target, against)
-    logits = variants(model, inputs, changes)[:, 0]
+    logits = variants(model, inputs, changes, silent=True)[:, 0]
     found = (_explained(logits, target, against) - usual).tolist()
-    count = len(units)
-    return Effects(tuple(found[:count]), tuple(found[count:]) if competes else None)
+    measured = iter(found[len(units) :])
+    handed = tuple(next(measured) if rival else None for rival in rivals)
+    return Effects(tuple(found[: len(units)]), handed if competes else None)
+
+
+def _have_rivals(model: nn.Module, site: SiteInfo, units: Sequence[int]) -> list[bool]:
+    """Say of each unit whether another one of its block could pass in its place."""
+    if site.competitors is None:
+        return [False] * len(units)
+    name, call = split_call(site.name)
+    editor = getattr(model.get_submodule(name), "edit", None)
+    if editor is None:
+        return [True] * len(units)
+    rules, size = editor.composed(call), site.competitors
+    return [bool(rules.able(unit // size, size) - {unit}) for unit in units]
 
 
 def _explained(logits: Tensor, target: int, against: int | None) -> Tensor:

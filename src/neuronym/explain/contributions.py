@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +22,11 @@ __all__ = [
     "attributions",
     "baseline",
     "baselines",
+    "check_images",
     "contributions",
 ]
+
+_MaybeTensor = TypeVar("_MaybeTensor", Tensor, Tensor | None)
 
 Place = tuple[str, int]
 """A module's name and which of its calls."""
@@ -129,7 +133,8 @@ def contributions(
 
     Raises:
         InputError: Unknown site or target, a site that is not called, or an output that is not a
-            tensor.
+            tensor or does not begin with the images; or a parameter of the module was made under
+            ``torch.inference_mode``, so that it takes part in no gradient.
     """
     found = attribution(module, inputs, site=site, targets=targets, against=against, call=call)
     without = baseline(
@@ -177,13 +182,15 @@ def attributions(
             # A copy of its own for the record and one to go on with, either of which an
             # operation in place might change. The gradient passes through both.
             torch.set_grad_enabled(True)
+            check_images(site[0], output, len(inputs))
             own = output.clone() if output.requires_grad else output.detach().clone()
             kept[site] = own if own.requires_grad else own.requires_grad_(True)
             return kept[site].clone()
 
         return keep
 
-    with evaluation(module), torch.no_grad(), contextlib.ExitStack() as hooks:
+    with _differentiable(module), evaluation(module), contextlib.ExitStack() as hooks:
+        inputs, targets, against = _usable(inputs), _usable(targets), _usable(against)
         for name, call in sites:
             layer = _module(module, name)
             hooks.enter_context(_replace_output(layer, name, call, keeper((name, call))))
@@ -219,7 +226,7 @@ def baseline(
     with (
         evaluation(module),
         torch.no_grad(),
-        _replace_output(layer, site, call, torch.zeros_like),
+        _replace_output(layer, site, call, partial(_zero, site=site, images=len(inputs))),
     ):
         return _explained(_logits(module(inputs)), targets, against)
 
@@ -243,18 +250,59 @@ def baselines(
         part = sites[start : start + step]
         with evaluation(module), torch.no_grad(), contextlib.ExitStack() as hooks:
             for row, (name, call) in enumerate(part):
-                clear = partial(_cleared, start=row * images, stop=(row + 1) * images)
+                rows = slice(row * images, (row + 1) * images)
+                clear = partial(_cleared, site=name, rows=rows, images=len(part) * images)
                 layer = _module(module, name)
                 hooks.enter_context(_replace_output(layer, name, call, clear))
             logits = _logits(module(inputs.repeat(len(part), *[1] * (inputs.dim() - 1))))
-        found += [_explained(rows, targets, against) for rows in logits.split(images)]
+        found += [_explained(each, targets, against) for each in logits.split(images)]
     return torch.stack(found)
 
 
-def _cleared(output: Tensor, *, start: int, stop: int) -> Tensor:
+def check_images(site: str, output: Tensor, images: int) -> None:
+    """Refuse an output whose first dimension is not the images.
+
+    Raises:
+        InputError: Its size is another one: the module folds windows into it, or puts it last.
+    """
+    if output.dim() < 1 or output.shape[0] != images:
+        raise InputError(
+            f"the output of site {site!r}, shape {tuple(output.shape)}, does not begin with the "
+            f"{images} images; choose a module whose output does"
+        )
+
+
+def _zero(output: Tensor, *, site: str, images: int) -> Tensor:
+    check_images(site, output, images)
+    return torch.zeros_like(output)
+
+
+def _cleared(output: Tensor, *, site: str, rows: slice, images: int) -> Tensor:
+    check_images(site, output, images)
     cleared = output.clone()
-    cleared[start:stop] = 0
+    cleared[rows] = 0
     return cleared
+
+
+@contextlib.contextmanager
+def _differentiable(module: nn.Module) -> Iterator[None]:
+    """Run without gradients in a way that lets a part of the block take them.
+
+    Also inside ``torch.inference_mode``, whose tensors never can; it is as before afterwards.
+    """
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.is_inference():
+            raise InputError(
+                f"{name!r} of the model was made under torch.inference_mode, so that no gradient "
+                "can be taken; load the model outside of it"
+            )
+    with torch.inference_mode(False), torch.no_grad():
+        yield
+
+
+def _usable(tensor: _MaybeTensor) -> _MaybeTensor:
+    """Return a copy that a gradient may go past, of a tensor of ``torch.inference_mode``."""
+    return tensor.clone() if tensor is not None and tensor.is_inference() else tensor
 
 
 def _explained(logits: Tensor, targets: Tensor, against: Tensor | None) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,64 +20,9 @@ from neuronym.errors import InputError
 from neuronym.lwta import engine
 from neuronym.lwta.layout import to_blocks
 from neuronym.lwta.plain import Outcome, Rule, compute_dtype, noisy_blocks, onehot, winner_dtype
+from neuronym.lwta.unit_rules import UnitRules
 
-__all__ = ["Calls", "Editor", "Handling", "Layer", "UnitRules", "expected", "run"]
-
-
-@dataclass(frozen=True)
-class UnitRules:
-    """What is done to the units of one site.
-
-    Attributes:
-        excluded: Units that cannot win.
-        heirs: Unit → unit of its block that passes where it would have won.
-        values: Unit → number that its output becomes at every position, won or not.
-        factors: Unit → number that its output is multiplied by.
-    """
-
-    excluded: frozenset[int] = frozenset()
-    heirs: Mapping[int, int] = field(default_factory=dict)
-    values: Mapping[int, float] = field(default_factory=dict)
-    factors: Mapping[int, float] = field(default_factory=dict)
-
-    def then(self, later: UnitRules) -> UnitRules:
-        """Return what both do, ``later`` to a network that these rules have changed already."""
-        excluded = set(self.excluded | later.excluded)
-        heirs = dict(later.heirs) | {u: later.heirs.get(v, v) for u, v in self.heirs.items()}
-        while gone := {u for u, v in heirs.items() if v in excluded and u not in excluded}:
-            excluded |= gone  # whose heir cannot win cannot win either
-        values = {u: v * later.factors.get(u, 1.0) for u, v in self.values.items()}
-        values |= later.values
-        units = (self.factors.keys() | later.factors.keys()) - values.keys()
-        factors = {u: self.factors.get(u, 1.0) * later.factors.get(u, 1.0) for u in units}
-        kept = {u: v for u, v in heirs.items() if u not in excluded and u != v}
-        return UnitRules(frozenset(excluded), kept, values, factors)
-
-    @property
-    def units(self) -> frozenset[int]:
-        """Every unit that they name."""
-        named = [self.excluded, self.heirs, self.heirs.values(), self.values, self.factors]
-        return frozenset(unit for group in named for unit in group)
-
-    def check_blocks(self, competitors: int, *, where: str) -> None:
-        """Check that each block keeps a unit that can win and passes something.
-
-        Raises:
-            InputError: One does not; the text names ``where`` and the block.
-        """
-        for block in sorted({unit // competitors for unit in self.units}):
-            units = range(block * competitors, (block + 1) * competitors)
-            able = [self.heirs.get(unit, unit) for unit in units if unit not in self.excluded]
-            if not able:
-                raise InputError(
-                    f"{where}: no unit of block {block} (units {units[0]} to {units[-1]}) could "
-                    "win; leave at least one of them"
-                )
-            if all(self.values.get(u, 1.0) == 0 or self.factors.get(u, 1.0) == 0 for u in able):
-                raise InputError(
-                    f"{where}: every unit of block {block} (units {units[0]} to {units[-1]}) that "
-                    "can win would be silent; leave at least one of them"
-                )
+__all__ = ["Calls", "Editor", "Handling", "Layer", "expected", "run"]
 
 
 class Calls:
@@ -116,11 +61,16 @@ class Layer:
         name: Of the module in the model.
         rules: Number of the call → rules, one for all images or one per image.
         calls: Counts the module's calls.
+        channel_dims: The dimension of a dense module's output that holds the units, as it was
+            given: several must come out as the same.
+        silent: Whether it may leave a block that passes nothing.
     """
 
     name: str
     rules: Mapping[int, Sequence[UnitRules]]
     calls: Calls
+    channel_dims: tuple[int, ...] = ()
+    silent: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,6 +158,13 @@ class Editor:
     def _at(self, call: int) -> list[Sequence[UnitRules]]:
         return [layer.rules[call] for layer in self.layers if call in layer.rules]
 
+    def composed(self, call: int) -> UnitRules:
+        """Return what is done in a call to the first image (to all where edits are not per image).
+
+        Edits that are made side by side differ from image to image.
+        """
+        return next(iter(_composed(self._at(call))), UnitRules())
+
     def with_layer(self, layer: Layer) -> Editor:
         """Return the editor with one more edit.
 
@@ -219,7 +176,9 @@ class Editor:
             for call in layer.rules:
                 where = f"{layer.name}#{call}" if call else layer.name
                 for rules in _composed(made._at(call)):
-                    rules.check_blocks(self.competitors, where=f"site {where!r}")
+                    rules.check_blocks(
+                        self.competitors, where=f"site {where!r}", silent=layer.silent
+                    )
         return made
 
     def without(self, layer: Layer) -> Editor | None:
@@ -234,7 +193,8 @@ class Editor:
             InputError: A unit is out of range, or the rows of a per-image edit do not fit.
         """
         numbers = tuple(layer.calls.next(layer.name) for layer in self.layers)
-        key = (numbers, z.shape[axis], z.dtype, z.device)
+        frozen = torch.is_inference_mode_enabled()  # what is made in it serves no gradient
+        key = (numbers, z.shape[axis], z.dtype, z.device, frozen)
         if key in self._made:
             made = self._made[key]
         else:

@@ -15,17 +15,18 @@ from neuronym.channels import ChannelTracker
 from neuronym.devices import device_of
 from neuronym.errors import InputError, nearest
 from neuronym.lwta import LWTA
-from neuronym.lwta.edited import Calls, Editor, Layer, UnitRules
+from neuronym.lwta.edited import Calls, Editor, Layer
 from neuronym.lwta.gradual import GradualLWTA
+from neuronym.lwta.unit_rules import UnitRules
 from neuronym.models.base import LoadedModel, check_made_from, model_fingerprint
 from neuronym.models.edits import Change, Edit, rules_of
-from neuronym.models.hooks import DenseEdit, dense_edit_of
+from neuronym.models.hooks import DenseEdit, common_axis, dense_edit_of
 from neuronym.modes import evaluation
 
 __all__ = ["Changes", "applied", "apply", "as_edit", "make_edit", "variants"]
 
 Changes: TypeAlias = Edit | Change | Sequence[Change]
-_LAST = (nn.Linear, nn.LayerNorm, nn.Embedding)
+_LAST = (nn.Linear, nn.Embedding)
 _SECOND = (
     *(nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d),
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm),
@@ -107,6 +108,7 @@ def variants(
     edits: Sequence[Changes],
     *,
     batch_size: int = 64,
+    silent: bool = False,
 ) -> Tensor:
     """Run each image under each edit, the edits side by side in one batch.
 
@@ -119,6 +121,8 @@ def variants(
         inputs: ``(images, ...)``, preprocessed.
         edits: Edits, each of the model as it is.
         batch_size: Rows in one batch.
+        silent: Whether a block may pass nothing at all, together with the edits that the model
+            has already: for measuring; an edit to keep must leave each block something.
 
     Returns:
         ``(edits, images, classes)``.
@@ -141,7 +145,7 @@ def variants(
     with evaluation(module):
         for start in range(0, len(rows), batch_size):
             part = rows[start : start + batch_size]
-            plans = _plans(module, [made[edit] for edit, _ in part], known)
+            plans = _plans(module, [made[edit] for edit, _ in part], known, silent=silent)
             with _attached(module, plans):
                 found.append(module(inputs[[image for _, image in part]]))
     logits = torch.cat(found)
@@ -154,7 +158,8 @@ class _Plan:
 
     name: str
     rules: Mapping[int, Sequence[UnitRules]]
-    channel_dim: int | None
+    channel_dims: tuple[int, ...]
+    silent: bool
 
 
 def as_edit(edit: Changes) -> Edit:
@@ -166,7 +171,8 @@ def as_edit(edit: Changes) -> Edit:
 
 def _split(site: str) -> tuple[str, int]:
     head, mark, call = site.rpartition("#")
-    return (head, int(call)) if mark and call.isdigit() else (site, 0)
+    numbered = mark and call.isascii() and call.isdecimal()
+    return (head, int(call)) if numbered else (site, 0)
 
 
 def _modules(module: nn.Module) -> dict[str, nn.Module]:
@@ -174,7 +180,11 @@ def _modules(module: nn.Module) -> dict[str, nn.Module]:
 
 
 def _plans(
-    module: nn.Module, edits: Sequence[Edit], model: LoadedModel | None
+    module: nn.Module,
+    edits: Sequence[Edit],
+    model: LoadedModel | None,
+    *,
+    silent: bool = False,
 ) -> list[tuple[nn.Module, _Plan]]:
     """Return what is done to which module; row r is under ``edits[r]``."""
     parts = _modules(module)
@@ -188,19 +198,26 @@ def _plans(
         rows = []
         for edit in edits:
             changes = [change for change in edit.changes if change.site == site]
-            rows.append(rules_of(changes, competitors=competitors) if changes else UnitRules())
-        before = plans[id(part)][1].rules if id(part) in plans else {}
-        if call in before:
+            rules = UnitRules()
+            if changes:
+                rules = rules_of(changes, competitors=competitors, silent=silent)
+            rows.append(rules)
+        before = plans[id(part)][1] if id(part) in plans else _Plan(name, {}, (), silent)
+        if call in before.rules:
             raise InputError(f"site {site!r} is edited under two names; use one of them")
-        plans[id(part)] = (part, _Plan(name, {**before, call: rows}, dims.get(site)))
+        along = tuple(dict.fromkeys((*before.channel_dims, *dims.get(site, ()))))
+        plans[id(part)] = (part, _Plan(name, {**before.rules, call: rows}, along, silent))
     return list(plans.values())
 
 
 def _channel_dims(
     parts: Mapping[str, nn.Module], changes: Sequence[Change], model: LoadedModel | None
-) -> dict[str, int]:
-    """Return the dimension of the units of every dense site, checking that all sites exist."""
-    dims: dict[str, int] = {}
+) -> dict[str, tuple[int, ...]]:
+    """Return what holds the units of every dense site, checking that all sites exist.
+
+    More than one dimension where changes give several, such as -1 and 1, that may be the same.
+    """
+    dims: dict[str, tuple[int, ...]] = {}
     unsure: list[Change] = []
     for change in changes:
         name, _ = _split(change.site)
@@ -210,17 +227,21 @@ def _channel_dims(
         part = parts[name]
         if isinstance(part, GradualLWTA) and part.share < 1:
             raise InputError(f"site {change.site!r} is not competing fully yet: finish it first")
-        if isinstance(part, LWTA) or change.site in dims:
+        if isinstance(part, LWTA):
             continue
-        dim = change.channel_dim if change.channel_dim is not None else _own_dim(part)
-        if dim is not None:
-            dims[change.site] = dim
+        if change.channel_dim is not None:
+            dims[change.site] = (*dims.get(change.site, ()), change.channel_dim)
         else:
             unsure.append(change)
     unsure = [change for change in unsure if change.site not in dims]
+    for change in unsure:
+        own = _own_dim(parts[_split(change.site)[0]])
+        if own is not None:
+            dims[change.site] = (own,)
+    unsure = [change for change in unsure if change.site not in dims]
     if unsure and model is not None:
         seen = _observe(model, unsure)
-        dims |= {change.site: seen[change.site].channel_dim for change in unsure}
+        dims |= {change.site: (seen[change.site].channel_dim,) for change in unsure}
     elif unsure:
         raise InputError(
             f"which dimension of the output of {unsure[0].site!r} holds the units is not known; "
@@ -233,6 +254,8 @@ def _own_dim(part: nn.Module) -> int | None:
     own = getattr(part, "channel_dim", None)
     if isinstance(own, int) and not isinstance(own, bool):
         return own
+    if type(part) is nn.LayerNorm:  # a subclass may normalise the second dimension
+        return -1 if len(part.normalized_shape) == 1 else None
     return -1 if isinstance(part, _LAST) else 1 if isinstance(part, _SECOND) else None
 
 
@@ -247,8 +270,8 @@ def _attach(module: nn.Module, plans: Sequence[tuple[nn.Module, _Plan]]) -> Call
         undo.callback(module.register_forward_pre_hook(begin, prepend=True).remove)
         undo.callback(module.register_forward_hook(end, always_call=True).remove)
         for part, plan in plans:
-            layer = Layer(plan.name, plan.rules, calls)
-            _push(part, layer, plan)
+            layer = Layer(plan.name, plan.rules, calls, plan.channel_dims, plan.silent)
+            _push(part, layer)
             undo.callback(_pop, part, layer)
         failing.pop_all()
     return undo.close
@@ -263,14 +286,14 @@ def _attached(module: nn.Module, plans: Sequence[tuple[nn.Module, _Plan]]) -> It
         detach()
 
 
-def _push(part: nn.Module, layer: Layer, plan: _Plan) -> None:
+def _push(part: nn.Module, layer: Layer) -> None:
     if isinstance(part, LWTA):
         editor = part.edit or Editor((), competitors=part.competitors)
         part.edit = editor.with_layer(layer)
         return
     hook = dense_edit_of(part)
     if hook is None:
-        hook = DenseEdit(Editor((), competitors=None), plan.channel_dim or 0)
+        hook = DenseEdit(Editor((), competitors=None))
         part.register_forward_hook(hook, prepend=True)
     hook.editor = hook.editor.with_layer(layer)
 
@@ -303,7 +326,7 @@ def _observe(model: LoadedModel, changes: Sequence[Change]) -> dict[str, _Seen]:
         InputError: A site is not called, or which dimension holds its units cannot be known.
     """
     parts = _modules(model.module)
-    declared = {c.site: c.channel_dim for c in changes if c.channel_dim is not None}
+    declared = {c.site: _declared(c, changes, parts) for c in changes}
     wanted = {change.site: _split(change.site) for change in changes}
     names = dict.fromkeys(name for name, _ in wanted.values())
     outputs: dict[tuple[str, int], _Seen] = {}
@@ -315,7 +338,7 @@ def _observe(model: LoadedModel, changes: Sequence[Change]) -> dict[str, _Seen]:
         counts[name] = call + 1
         site = f"{name}#{call}" if call else name
         if site in wanted:
-            outputs[name, call] = _seen(site, parts[name], output, declared.get(site), tracker)
+            outputs[name, call] = _seen(site, parts[name], output, declared[site], tracker)
 
     with (
         evaluation(model.module),
@@ -335,25 +358,40 @@ def _observe(model: LoadedModel, changes: Sequence[Change]) -> dict[str, _Seen]:
     return {site: outputs[place] for site, place in wanted.items()}
 
 
+def _declared(
+    change: Change, changes: Sequence[Change], parts: Mapping[str, nn.Module]
+) -> tuple[int, ...]:
+    """Return the dimensions that changes to a site give, and edits that its module has already."""
+    given = [c.channel_dim for c in changes if c.site == change.site and c.channel_dim is not None]
+    hook = dense_edit_of(parts[_split(change.site)[0]])
+    return tuple(given) + (() if hook is None else hook.channel_dims)
+
+
 def _seen(
-    site: str, part: nn.Module, output: object, declared: int | None, tracker: ChannelTracker
+    site: str, part: nn.Module, output: object, declared: Sequence[int], tracker: ChannelTracker
 ) -> _Seen:
     if not isinstance(output, Tensor):
         raise InputError(
             f"site {site!r} returns a {type(output).__name__}, not a tensor; choose a module inside"
         )
-    dim = declared if declared is not None else _own_dim(part)
-    if dim is None:
-        origin = tracker.origin(output)
-        dim = None if origin is None or origin.channel == 0 else origin.channel
-        if dim is not None and dim == output.dim() - 1:
-            dim = -1
+    if declared:
+        common_axis(site, declared, output)
+    dim = declared[0] if declared else _followed(part, output, tracker)
     if dim is None or not -output.dim() <= dim < output.dim():
         raise InputError(
             f"which dimension of the output of {site!r}, {tuple(output.shape)}, holds the units is "
             "not known; give the change a channel_dim"
         )
     return _Seen(dim, output.shape[dim])
+
+
+def _followed(part: nn.Module, output: Tensor, tracker: ChannelTracker) -> int | None:
+    """Return the dimension that a module declares, that its operations made, or of its type."""
+    own = getattr(part, "channel_dim", None)
+    origin = tracker.origin(output)
+    if origin is None or origin.channel in (None, 0) or isinstance(own, int):
+        return _own_dim(part)
+    return -1 if origin.channel == output.dim() - 1 else origin.channel
 
 
 def _check_range(change: Change, units: int) -> None:

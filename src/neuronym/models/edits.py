@@ -10,7 +10,7 @@ from typing import Any
 
 from neuronym.errors import InputError, UnreadableError, unknown
 from neuronym.files import read_record, write_json
-from neuronym.lwta.edited import UnitRules
+from neuronym.lwta.unit_rules import UnitRules
 
 __all__ = ["ACTIONS", "Change", "Edit", "rules_of"]
 
@@ -197,12 +197,15 @@ def _check_each_once(site: str, changes: Sequence[Change]) -> None:
             )
 
 
-def rules_of(changes: Sequence[Change], *, competitors: int | None) -> UnitRules:
+def rules_of(
+    changes: Sequence[Change], *, competitors: int | None, silent: bool = False
+) -> UnitRules:
     """Return the rules of changes to one site.
 
     Args:
         changes: All to this site.
         competitors: U, or ``None`` where it does not compete.
+        silent: Whether a block may be left that passes nothing.
 
     Raises:
         InputError: An action does not fit the site, two units of a block are forced, or a block
@@ -236,7 +239,7 @@ def rules_of(changes: Sequence[Change], *, competitors: int | None) -> UnitRules
     fixing = [change for change in changes if change.action in ("silence", "hold")]
     values = {unit: float(change.value or 0.0) for change in fixing for unit in change.units}
     rules = UnitRules().then(UnitRules(frozenset(excluded), heirs, values, factors))
-    rules.check_blocks(competitors, where=f"site {site!r}")
+    rules.check_blocks(competitors, where=f"site {site!r}", silent=silent)
     return rules
 
 

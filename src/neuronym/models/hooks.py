@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from neuronym.errors import InputError
 from neuronym.lwta import LWTA
 from neuronym.lwta.edited import Editor
 
-__all__ = ["DenseEdit", "dense_edit_of", "edits_on"]
+__all__ = ["DenseEdit", "common_axis", "dense_edit_of", "edits_on"]
 
 
 class DenseEdit:
     """A forward hook that changes units of an output; it comes before every other hook."""
 
-    def __init__(self, editor: Editor, channel_dim: int) -> None:
+    def __init__(self, editor: Editor) -> None:
         self.editor = editor
-        self.channel_dim = channel_dim
+
+    @property
+    def channel_dims(self) -> tuple[int, ...]:
+        """The dimensions that the edits give; -1 and 1 may turn out to be the same."""
+        return tuple(dict.fromkeys(d for each in self.editor.layers for d in each.channel_dims))
 
     def __call__(self, _: nn.Module, __: object, output: object) -> Tensor | None:
         if not isinstance(output, Tensor):
@@ -24,14 +30,31 @@ class DenseEdit:
                 f"site {self.editor.layers[0].name!r} returns a {type(output).__name__}, not a "
                 "tensor; choose a module inside it"
             )
-        if not -output.dim() <= self.channel_dim < output.dim():
-            raise InputError(
-                f"channel_dim {self.channel_dim} does not fit the output of "
-                f"{self.editor.layers[0].name!r}, shape {tuple(output.shape)}"
-            )
-        axis = self.channel_dim % output.dim()
+        axis = common_axis(self.editor.layers[0].name, self.channel_dims, output)
         handling = self.editor.handling(output, axis)
         return None if handling is None else handling.output(output, axis)
+
+
+def common_axis(site: str, channel_dims: Sequence[int], output: Tensor) -> int:
+    """Return the dimension of ``output`` that all ``channel_dims`` are, counted from 0.
+
+    Raises:
+        InputError: One of them does not fit the output, or they are not the same dimension.
+    """
+    for dim in channel_dims:
+        if not -output.dim() <= dim < output.dim():
+            raise InputError(
+                f"channel_dim {dim} does not fit the output of {site!r}, "
+                f"shape {tuple(output.shape)}"
+            )
+    axes = {dim % output.dim() for dim in channel_dims}
+    if len(axes) > 1:
+        listed = " and ".join(str(dim) for dim in channel_dims)
+        raise InputError(
+            f"site {site!r} is edited along the dimensions {listed} of its output, "
+            f"shape {tuple(output.shape)}: one of them holds the units; give all edits the same"
+        )
+    return axes.pop()
 
 
 def dense_edit_of(part: nn.Module) -> DenseEdit | None:
@@ -50,5 +73,5 @@ def edits_on(module: nn.Module) -> dict[str, str]:
         if isinstance(part, LWTA) and part.edit is not None:
             found[name] = repr(part.edit)
         elif hook is not None:
-            found[name] = f"along {hook.channel_dim}: {hook.editor!r}"
+            found[name] = f"along {hook.channel_dims[0]}: {hook.editor!r}"
     return found

@@ -173,7 +173,8 @@ def split_call(name: str) -> tuple[str, int]:
     ``"relu#1"`` → ``("relu", 1)``; without a literal number the call is 0.
     """
     head, mark, call = name.rpartition("#")
-    return (head, int(call)) if mark and call.isdigit() else (name, 0)
+    numbered = mark and call.isascii() and call.isdecimal()
+    return (head, int(call)) if numbered else (name, 0)
 
 
 def _matched(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
