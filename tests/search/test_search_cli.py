@@ -144,7 +144,7 @@ def test_likeness(saved: Path, capsys) -> None:
         ([], "search for one of TEXT, --image, --like, --class, --unit, not for nothing"),
         (["drum", "--like", "act/1"], "not for TEXT and --like"),
         (["--class", "cat"], "--class reads the folder of --explanations DIR"),
-        (["drum", "--site", "atc"], "unknown site 'atc'"),
+        (["drum", "--site", "atc"], "atlas has no site 'atc'; nearest: act"),
         (["drum", "--level", "2"], "level must be above 0 and below 1"),
         (["--class", "cat", "--explanations", "none"], "'none' does not exist"),
     ],
