@@ -1,4 +1,4 @@
-"""An audit where something cannot be done: it says so and goes on. Planted detectors, in seconds."""
+"""An audit where something cannot be done: it says so and goes on."""
 
 from __future__ import annotations
 

@@ -107,13 +107,23 @@ def _possible(
     edits: dict[str, Edit] = {}
     notes = []
     for name in concerns:
-        try:
-            edit = edit_of(model, seen.flows, asked.concerns.index(name), asked)
-            with applied(model, edit):  # whether a block is left without a winner shows only here
-                edits[name] = edit
-        except InputError as error:
-            notes.append(f"{name!r} was not removed: {error}")
+        made = _edit_or_reason(model, seen.flows, asked.concerns.index(name), asked)
+        if isinstance(made, Edit):
+            edits[name] = made
+        else:
+            notes.append(f"{name!r} was not removed: {made}")
     return edits, notes
+
+
+def _edit_or_reason(
+    model: LoadedModel, flows: Sequence[Flow], column: int, asked: Asked
+) -> Edit | str:
+    try:
+        edit = edit_of(model, flows, column, asked)
+        with applied(model, edit):  # whether a block is left without a winner shows only here
+            return edit
+    except InputError as error:
+        return str(error)
 
 
 @torch.no_grad()

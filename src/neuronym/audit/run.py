@@ -58,8 +58,8 @@ def audit(
     Raises:
         InputError: No concern or an empty one, a class that does not exist, concerns none of
             which any unit matches, a model or a vision-text model that the atlas was not made
-            with, an atlas without evidence, a pattern that matches no site, or labels that are asked for
-            and missing.
+            with, an atlas without evidence, a pattern that matches no site, or labels
+            that are asked for and missing.
     """
     options = options or AuditOptions()
     asked = concerns_of(concerns)
