@@ -42,7 +42,8 @@ def class_index(wanted: int | str, names: tuple[str, ...] | None) -> int:
     """Return the index of a class given by name (in any case) or index.
 
     Raises:
-        InputError: There is no such class; the nearest names are shown.
+        InputError: There is no such class, with the nearest names; or several have that name, with
+            their indices.
     """
     if isinstance(wanted, int):
         if isinstance(wanted, bool) or wanted < 0 or (names is not None and wanted >= len(names)):
@@ -56,4 +57,6 @@ def class_index(wanted: int | str, names: tuple[str, ...] | None) -> int:
     if not matches:
         close = ", ".join(nearest(wanted, names)) or ", ".join(names[:5])
         raise InputError(f"the model has no class {wanted!r}; nearest: {close}")
+    if len(matches) > 1:
+        raise InputError(f"several classes are called {wanted!r}; give an index of {matches}")
     return matches[0]
