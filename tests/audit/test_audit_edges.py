@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import neuronym.models
+import neuronym.vision_text
 from dissect.planted import CELL, WORDS, PlantedVisionText, concepts, probe_set, transform
 from neuronym import lwta
 from neuronym.audit import AuditOptions, audit
 from neuronym.audit.collect import _part
 from neuronym.audit.statistics import chance_p_values, smallest_p_value
+from neuronym.cli import main
 from neuronym.dissect import DissectOptions, dissect
 from neuronym.models import LoadedModel
 from neuronym.results import Atlas, Audit
@@ -56,6 +62,43 @@ def made() -> tuple[LoadedModel, Atlas]:
         options=DissectOptions(cache=False, workers=0),
     )
     return model, atlas
+
+
+@pytest.fixture
+def command(made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """Beginning of a command that finds the planted model and 40 images of it."""
+    monkeypatch.setattr(neuronym.models, "load", lambda spec: made[0])
+    monkeypatch.setattr(neuronym.vision_text, "load", lambda spec: PlantedVisionText())
+    replace(made[1], folder=None).save(tmp_path / "atlas")
+    probes = probe_set(120, labels=True)
+    for index in range(len(probes)):
+        place = tmp_path / "photos" / WORDS[int(probes.labels[index])]
+        place.mkdir(parents=True, exist_ok=True)
+        probes.image(index).save(place / f"{index}.png")
+    given = ["--atlas", str(tmp_path / "atlas"), "--images", str(tmp_path / "photos")]
+    return ["audit", *given, "--quiet", "--concern", "brick"]
+
+
+def test_a_class_by_its_index(command: list[str], tmp_path: Path) -> None:
+    assert main([*command, "--class", "3", "--class", "Brick", "--out", str(tmp_path / "out")]) == 0
+    found = Audit.load(tmp_path / "out" / "audit.json")
+    assert {row.class_name for row in found.findings} == {WORDS[3], "brick"}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--class", "16"], "target class must be 0 to 15, not 16"),
+        (["--site", "atc"], "atlas has no site 'atc'; nearest: act"),
+        (["--remove", "erase"], "unknown kind of removal 'erase'"),
+    ],
+)
+def test_what_is_refused_leaves_no_folder(
+    command: list[str], tmp_path: Path, capsys, more: list[str], message: str
+) -> None:
+    assert main([*command, *more, "--out", str(tmp_path / "deep" / "out")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "deep").exists()
 
 
 def ask(

@@ -21,7 +21,7 @@ from neuronym.files import write_json
 from neuronym.models import LoadedModel, check_made_from
 from neuronym.probes import ProbeSet, sampled
 from neuronym.results import Atlas, Metric, Scorecard, SiteInfo
-from neuronym.results.selection import ALL, matching_sites
+from neuronym.results.selection import matching_sites
 
 __all__ = ["METRICS", "EvaluateOptions", "Evaluation", "Measured", "Request", "evaluate"]
 
@@ -234,7 +234,7 @@ def evaluate(
         atlas=atlas,
         images=sampled(images, options.limit, seed=options.seed),
         naming=naming,
-        sites=matching_sites(atlas, options.sites or ALL),
+        sites=matching_sites(atlas, options.sites) if options.sites else atlas.sites,
         options=options,
     )
     with on_device(model.module, options.device):
