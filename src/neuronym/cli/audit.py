@@ -53,7 +53,8 @@ def audit(
         typer.Option("--site", help="Sites, with wildcards; default: the last that competes."),
     ] = None,
     class_: Annotated[
-        list[str] | None, typer.Option("--class", help="Judge this class only, by name or index; repeat it.")
+        list[str] | None,
+        typer.Option("--class", help="Judge this class only, by name or index; repeat it."),
     ] = None,
     targets: Annotated[
         str, typer.Option("--targets", help="A class's images: those predicted, or by label.")

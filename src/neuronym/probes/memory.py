@@ -16,7 +16,15 @@ from neuronym.files import fingerprint
 from neuronym.probes.base import ProbeSet, read_image
 from neuronym.probes.decode import to_rgb
 
-__all__ = ["HeldProbes", "Subset", "check_labels", "from_dataset", "from_images", "sampled", "subset"]
+__all__ = [
+    "HeldProbes",
+    "Subset",
+    "check_labels",
+    "from_dataset",
+    "from_images",
+    "sampled",
+    "subset",
+]
 
 Labels = npt.NDArray[np.int64]
 _SAMPLED = 64
