@@ -429,3 +429,29 @@ def test_record_round_trip_and_refusals(tmp_path: Path) -> None:
     path.write_text(json.dumps("card"))
     with pytest.raises(UnreadableError, match="holds something else, not 'card'"):
         files.read_record(path, kind="card", schema=1)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_claim_is_returned_where_nothing_came_of_it(there: bool, tmp_path: Path) -> None:
+    place = tmp_path / "a" / "run"
+    if there:
+        place.mkdir(parents=True)
+    claim = files.claim_folder(place, kind="atlas")
+    with pytest.raises(KeyError), claim.returned_on_failure():
+        raise KeyError
+    assert place.exists() == (tmp_path / "a").exists() == there
+    if there:
+        assert not list(place.iterdir())
+
+
+def test_a_claim_on_something_that_is_there_is_not_returned(finished: Path, tmp_path: Path) -> None:
+    before = {path.name for path in finished.iterdir()}
+    claim = files.claim_folder(finished, kind="atlas", overwrite=True)
+    with pytest.raises(KeyError), claim.returned_on_failure():
+        raise KeyError
+    assert {path.name for path in finished.iterdir()} == before
+    begun = files.claim_folder(tmp_path / "begun", kind="atlas")
+    (begun.folder / "part").write_text("half")
+    with pytest.raises(KeyError), begun.returned_on_failure():
+        raise KeyError
+    assert {path.name for path in begun.folder.iterdir()} == {"part", ".neuronym"}

@@ -235,11 +235,36 @@ class Claim:
         folder: The folder; it exists and is marked.
         kind: Of the run.
         overwrite: Whether an earlier run of the same kind is replaced.
+        made: The folders that the claim made, innermost first.
+        marked: Whether the claim put the marker there.
     """
 
     folder: Path
     kind: str
     overwrite: bool
+    made: tuple[Path, ...] = ()
+    marked: bool = False
+
+    @contextlib.contextmanager
+    def returned_on_failure(self) -> Iterator[None]:
+        """Take the claim back if the block fails before anything is written into the folder.
+
+        Then the marker and the folders that this claim made are removed again; what was there
+        before stays.
+        """
+        try:
+            yield
+        except BaseException:
+            self._give_back()
+            raise
+
+    def _give_back(self) -> None:
+        if not self.marked or any(child.name != MARKER for child in self.folder.iterdir()):
+            return
+        (self.folder / MARKER).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # another program has put something into it
+            for folder in self.made:
+                folder.rmdir()
 
     def clear(self) -> Path:
         """Remove an earlier run and return the folder, which is then empty but for its marker.
@@ -282,12 +307,14 @@ def claim_folder(path: str | Path, *, kind: str, overwrite: bool = False) -> Cla
         raise FolderInUseError(f"output {str(path)!r} is a file; give a folder")
     if path.is_dir():
         _refuse_used(path, kind, overwrite=overwrite, keep=(MARKER,))
+    made = tuple(each for each in (path, *path.parents) if not each.exists())
+    marked = not (path / MARKER).exists()
     try:
         path.mkdir(parents=True, exist_ok=True)
         (path / MARKER).write_text(kind + "\n", encoding="utf-8")
     except OSError as error:
         raise InputError(f"cannot write into output {str(path)!r}: {error.strerror}") from error
-    return Claim(path, kind, overwrite)
+    return Claim(path, kind, overwrite, made, marked)
 
 
 def output_folder(path: str | Path, *, kind: str, overwrite: bool = False) -> Path:

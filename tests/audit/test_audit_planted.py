@@ -14,7 +14,7 @@ from neuronym import concepts, models, vision_text
 from neuronym.audit import AuditOptions, Concern, StampedProbes, audit, stamped
 from neuronym.cli import main
 from neuronym.dissect import DissectOptions, dissect
-from neuronym.errors import InputError, UnknownNameError
+from neuronym.errors import InputError
 from neuronym.intervene import Edit, applied
 from neuronym.models import LoadedModel
 from neuronym.probes import ProbeSet, from_images, subset
@@ -202,7 +202,7 @@ def test_bad_input(planted: Planted) -> None:
         ask(MARK, MARK)
     with pytest.raises(InputError, match="no unit matches 'furry'; that is no proof"):
         ask("furry")
-    with pytest.raises(UnknownNameError, match=r"unknown site 'layers\.7\.act'"):
+    with pytest.raises(InputError, match=r"atlas has no site 'layers\.7\.act'"):
         ask(MARK, sites="layers.7.act")
     with pytest.raises(InputError, match="no class 'gren'; nearest: green"):
         ask(MARK, classes=("gren",))

@@ -22,7 +22,7 @@ from explained_sets import CLASSES, SITES, Broken, atlas_of, loaded, net, pictur
 from neuronym.errors import FolderInUseError, InputError, MissingError, UnreadableError
 from neuronym.explain import ExplainSetOptions, contribution_batches, explain, explain_set
 from neuronym.explain.stream import ContributionBatch
-from neuronym.explain.tables import Rows
+from neuronym.explain.tables import Names, Rows, image_table, ranked
 from neuronym.models import LoadedModel
 from neuronym.probes import ProbeSet, from_images, load, pieces_of
 from neuronym.results import ExplanationSet, SiteInfo
@@ -178,18 +178,6 @@ def test_questions_to_the_set(tmp_path: Path) -> None:
     found = explained(tmp_path / "out", targets="label")
     assert ExplanationSet.load(tmp_path / "out") == found
     rows, classes = winners_of(found), classes_of(found)
-    decided = {
-        (row["site"], row["unit"]): found.decided_by(row["site"], row["unit"])
-        for row in rows
-        if row["rank"] == 1
-    }
-    for (site, unit), images in decided.items():
-        assert images == tuple(
-            row["image"]
-            for row in rows
-            if (row["site"], row["unit"], row["rank"]) == (site, unit, 1)
-        )
-    assert sum(len(images) for images in decided.values()) == COUNT * len(SITES)
     carriers = found.carriers("SHIP", site="act", most=4)
     means = sorted(
         (row["mean"] for row in classes if (row["class"], row["site"]) == ("ship", "act")),
@@ -217,6 +205,44 @@ def test_questions_to_the_set(tmp_path: Path) -> None:
         next(found.winners(columns=["ranks"]))
     with pytest.raises(InputError, match="most must be at least 1"):
         found.drives("act", 1, most=0)
+
+
+def test_a_unit_decides_where_it_supports_the_class_most(tmp_path: Path) -> None:
+    """The largest contribution by size may speak against; the largest support may be unlisted."""
+    whole = explained(tmp_path / "whole", targets="label")
+    few = explained(tmp_path / "few", targets="label", options=replace(OPTIONS, most=1))
+    rows = winners_of(whole)
+    strongest: dict[tuple[object, object], tuple[float, object]] = {}
+    for row in rows:
+        key, found = (row["site"], row["image"]), (float(str(row["contribution"])), row["unit"])
+        if found[0] > 0:
+            strongest[key] = max(strongest.get(key, found), found, key=lambda each: each[0])
+    assert len(strongest) == COUNT * len(SITES)
+    assert any(row["rank"] == 1 and float(str(row["contribution"])) < 0 for row in rows)
+    for made in (whole, few):
+        for site in SITES:
+            decided = {
+                image: unit
+                for unit in range(site.units)
+                for image in made.decided_by(site.name, unit)
+            }
+            assert decided == {
+                image: unit for (name, image), (_, unit) in strongest.items() if name == site.name
+            }
+    of_few = {(row["site"], row["unit"], row["image"]) for row in winners_of(few)}
+    listed = [(site, unit, image) in of_few for (site, image), (_, unit) in strongest.items()]
+    assert not all(listed)
+
+
+def test_where_nothing_supports_nothing_decides() -> None:
+    model = loaded(net())
+    (batch,) = contribution_batches(model, pictures(2), SITES[:1], batch_size=2)
+    found = batch.sites["act"]
+    made = replace(found, contributions=-np.abs(found.contributions))
+    batch = replace(batch, sites={"act": made})
+    names = Names(CLASSES, {"act": ("unit",) * 16})
+    table = image_table(batch, SITES[0], ranked(made, None), names)
+    assert table["decided_by"].to_pylist() == [None, None]
 
 
 def test_a_class_that_was_not_explained(tmp_path: Path) -> None:

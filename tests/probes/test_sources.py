@@ -547,3 +547,18 @@ def test_subsets() -> None:
 def test_subsets_that_cannot_be_taken(indices: list, message: str) -> None:
     with pytest.raises(InputError, match=message):
         probes.subset(probes.load("scenes:10"), indices)
+
+
+def test_so_many_images_are_drawn_by_the_seed() -> None:
+    base = probes.load("scenes:30:1")
+    drawn = probes.sampled(base, 7, seed=3)
+    assert len(drawn) == 7
+    assert list(drawn.ids) == [each for each in base.ids if each in set(drawn.ids)]
+    assert drawn.ids == probes.sampled(base, 7, seed=3).ids
+    assert drawn.ids != probes.sampled(base, 7, seed=4).ids
+    assert probes.sampled(base, 30, seed=3) is base
+    assert probes.sampled(base, None, seed=3) is base
+    with pytest.raises(InputError, match="the number of images must be at least 1, not 0"):
+        probes.sampled(base, 0, seed=3)
+    with pytest.raises(InputError, match="seed must be at least 0, not -1"):
+        probes.sampled(base, 3, seed=-1)

@@ -84,6 +84,12 @@ def test_a_text(saved: Path, capsys) -> None:
     assert told["units"][0]["name"] == "drum"
     assert told["units"][0]["found_by"] == "images, same name"
     assert told["units"][0]["q_value"] < 0.05
+    assert (told["level"], told["specific"], told["words"]) == (0.05, 0.01, len(WORDS))
+    assert told["images"] == 400
+    assert 0 <= told["by_chance"] <= told["chance"] == 0.05
+    status, out, _ = lines(capsys, "--atlas", saved, "drum", "--all", "--json", "--top", 9)
+    told = json.loads(out)
+    assert (told["found"], len(told["units"])) == (3, 9)
     status, out, _ = lines(capsys, "--atlas", saved, "drum", "--all", "--top", 4)
     assert "no match" in out
     assert "15 more; see them by --top 19" in out
@@ -143,8 +149,13 @@ def test_likeness(saved: Path, capsys) -> None:
     [
         ([], "search for one of TEXT, --image, --like, --class, --unit, not for nothing"),
         (["drum", "--like", "act/1"], "not for TEXT and --like"),
+        (["--like", "act/³"], "a unit is SITE/UNIT"),
+        (
+            ["--unit", "act/1", "--explanations", "none", "--site", "act"],
+            "--unit act/1 names its site; leave out --site act",
+        ),
         (["--class", "cat"], "--class reads the folder of --explanations DIR"),
-        (["drum", "--site", "atc"], "unknown site 'atc'"),
+        (["drum", "--site", "atc"], "atlas has no site 'atc'; nearest: act"),
         (["drum", "--level", "2"], "level must be above 0 and below 1"),
         (["--class", "cat", "--explanations", "none"], "'none' does not exist"),
     ],

@@ -35,12 +35,14 @@ class Groups:
         ids: Of the readable images.
         shows, lacks: ``(images, concerns)`` bool; an image in between is neither.
         given: Per concern, whether the caller said so, and not the score.
+        notes: What the groups leave out.
     """
 
     ids: tuple[str, ...]
     shows: Bools
     lacks: Bools
     given: tuple[bool, ...]
+    notes: tuple[str, ...] = ()
 
 
 def groups_of(
@@ -75,7 +77,15 @@ def _split(
     if unknown := [name for name in options.groups if name not in names]:
         raise InputError(f"groups are given for {unknown[0]!r}, which is no concern of this audit")
     order = np.argsort(scores, axis=0, kind="stable")
-    many, few = round(options.absent * len(ids)), round(options.present * len(ids))
+    many, few = _part(options.absent, len(ids)), _part(options.present, len(ids))
+    notes = [
+        f"{len(ids)} images are too few for groups by score: {name}={share:g} of them is no image"
+        for name, share, count in (
+            ("present", options.present, few),
+            ("absent", options.absent, many),
+        )
+        if not count and len(options.groups) < len(names)
+    ]
     np.put_along_axis(lacks, order[:many], True, axis=0)
     np.put_along_axis(shows, order[len(ids) - few :], True, axis=0)
     for column, name in enumerate(names):
@@ -84,8 +94,18 @@ def _split(
             inside = np.array([each in members for each in ids])
             if not inside.any():
                 raise InputError(f"none of the images given for {name!r} is in the probe set")
+            if absent := sorted(members.difference(ids)):
+                notes.append(
+                    f"{len(absent)} of the {len(members)} ids given for {name!r} are not among the "
+                    f"images that could be read; the first is {absent[0]!r}"
+                )
             shows[:, column], lacks[:, column] = inside, ~inside
-    return Groups(ids, shows, lacks, tuple(name in options.groups for name in names))
+    return Groups(ids, shows, lacks, tuple(name in options.groups for name in names), tuple(notes))
+
+
+def _part(share: float, count: int) -> int:
+    """Return how many images a share is, rounded down, so that two groups never overlap."""
+    return int(share * count + 1e-9)  # 0.29 × 100 is a hair below 29
 
 
 @dataclass(frozen=True, eq=False)

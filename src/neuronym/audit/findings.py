@@ -11,11 +11,16 @@ import numpy.typing as npt
 
 from neuronym.audit.collect import Flow, Groups, Pass
 from neuronym.audit.options import AuditOptions
-from neuronym.audit.statistics import chance_p_values, difference, mean_of_each
+from neuronym.audit.statistics import (
+    chance_p_values,
+    difference,
+    mean_of_each,
+    smallest_p_value,
+)
 from neuronym.false_discovery import q_values
 from neuronym.results import Estimate, Finding, Shown
 
-__all__ = ["Asked", "findings_of"]
+__all__ = ["Asked", "faint_notes", "findings_of"]
 
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -58,6 +63,38 @@ def findings_of(seen: Pass, asked: Asked) -> tuple[Finding, ...]:
         for row in _Site(flow, number, seen.targets, asked).findings()
     ]
     return tuple(_ranked(rows, asked.options))
+
+
+def faint_notes(seen: Pass, findings: Sequence[Finding], asked: Asked) -> list[str]:
+    """Name the concerns of which no single finding could be significant, whatever they carry.
+
+    The smallest p-value that the random sets can give is put in place of the concern's smallest
+    one, all others stay, and the q-value is compared with the level.
+    """
+    options = asked.options
+    tested = [row for row in findings if row.p_value is not None]
+    p_values = np.array([row.p_value for row in tested], float)
+    notes = []
+    for flow in seen.flows:
+        units, site = flow.units, flow.units.site.name
+        for column in np.flatnonzero(units.matched.any(1)).tolist():
+            name, matched = asked.concerns[column], units.matched[column]
+            rows = [i for i, row in enumerate(tested) if (row.concern, row.site) == (name, site)]
+            if not rows or min(tested[i].q_value or 0.0 for i in rows) <= options.level:
+                continue
+            least = smallest_p_value(matched, units.strata[column], draws=options.draws)
+            best = min(rows, key=lambda i: p_values[i])
+            at_best = p_values.copy()
+            at_best[best] = min(least, at_best[best])
+            if q_values(at_best, method=options.fdr)[best] > options.level:
+                count = int(matched.sum())
+                notes.append(
+                    f"{name!r} is carried by {count} unit{'s' * (count > 1)} of {site!r}: the "
+                    "smallest p-value that random sets of that size can give is "
+                    f"{least:.2g}, too large for one significant finding among {len(tested)}; "
+                    "see its excess and contrast, or judge fewer classes and concerns"
+                )
+    return notes
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,9 @@ class AuditOptions:
         chance: Share of texts without a meaning that may do as well as a concern that matches.
         level: False-discovery rate over all findings.
         fdr: ``"bh"`` or ``"by"``; see :func:`neuronym.false_discovery.q_values`.
-        draws: Random sets of units behind a p-value; the smallest is 1 / (1 + draws).
+        draws: Random sets of units behind a p-value, which is at least 1 / (1 + draws). Where few
+            units match there are not so many different sets, and the smallest p-value is larger,
+            whatever ``draws`` is: 1 / (units that fire as often) for one unit.
         bootstrap: Draws behind an interval.
         min_images: A class, or a group of its images, with fewer is not judged.
         present, absent: The images that show a concern are the ``present`` share with the

@@ -73,7 +73,7 @@ def _levels(flow: Flow, column: int, units: Sequence[int], asked: Asked) -> list
 
 def removals(
     model: LoadedModel, probes: ProbeSet, concerns: Sequence[str], seen: Pass, asked: Asked
-) -> list[Removal]:
+) -> tuple[list[Removal], list[str]]:
     """Edit out one concern after the other and predict every image anew, decoded once for all.
 
     Args:
@@ -83,20 +83,47 @@ def removals(
         seen: What the pass without edits gave.
         asked: The concerns, the groups and the options.
 
+    Returns:
+        The removals, and why each concern that could not be removed was not, one line each.
+
     Raises:
-        InputError: As :func:`edit_of`; or the images changed meanwhile.
+        InputError: The images changed meanwhile.
     """
-    if not concerns:
-        return []
-    columns = [asked.concerns.index(name) for name in concerns]
-    edits = [edit_of(model, seen.flows, column, asked) for column in columns]
-    predicted = _predict(model, probes, edits, asked)
-    return [
-        Removal(
-            name, asked.options.action, edit.to_dict(), tuple(_effects(after, seen, column, asked))
-        )
-        for name, column, edit, after in zip(concerns, columns, edits, predicted, strict=True)
-    ]
+    edits, notes = _possible(model, concerns, seen, asked)
+    if not edits:
+        return [], notes
+    predicted = _predict(model, probes, list(edits.values()), asked)
+    made = []
+    for (name, edit), after in zip(edits.items(), predicted, strict=True):
+        effects = tuple(_effects(after, seen, asked.concerns.index(name), asked))
+        made.append(Removal(name, asked.options.action, edit.to_dict(), effects))
+    return made, notes
+
+
+def _possible(
+    model: LoadedModel, concerns: Sequence[str], seen: Pass, asked: Asked
+) -> tuple[dict[str, Edit], list[str]]:
+    """Return the edits that can be made, and what is wrong with the others."""
+    edits: dict[str, Edit] = {}
+    notes = []
+    for name in concerns:
+        made = _edit_or_reason(model, seen.flows, asked.concerns.index(name), asked)
+        if isinstance(made, Edit):
+            edits[name] = made
+        else:
+            notes.append(f"{name!r} was not removed: {made}")
+    return edits, notes
+
+
+def _edit_or_reason(
+    model: LoadedModel, flows: Sequence[Flow], column: int, asked: Asked
+) -> Edit | str:
+    try:
+        edit = edit_of(model, flows, column, asked)
+        with applied(model, edit):  # whether a block is left without a winner shows only here
+            return edit
+    except InputError as error:
+        return str(error)
 
 
 @torch.no_grad()

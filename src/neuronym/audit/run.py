@@ -11,7 +11,7 @@ import torch
 from neuronym._version import __version__
 from neuronym.audit.collect import Groups, Pass, groups_of, run_pass, units_of_sites
 from neuronym.audit.concerns import Concern, concerns_of
-from neuronym.audit.findings import Asked, findings_of
+from neuronym.audit.findings import Asked, faint_notes, findings_of
 from neuronym.audit.matching import Matched, match_all
 from neuronym.audit.options import AuditOptions
 from neuronym.audit.removal import removals
@@ -21,7 +21,7 @@ from neuronym.models import LoadedModel
 from neuronym.models.base import check_made_from
 from neuronym.probes import ProbeSet
 from neuronym.results import Atlas, Audit, ConcernUnits, Finding, SiteInfo
-from neuronym.search.chosen import chosen_sites
+from neuronym.results.selection import default_site, matching_sites
 from neuronym.vision_text import VisionTextModel
 
 __all__ = ["audit"]
@@ -58,8 +58,8 @@ def audit(
     Raises:
         InputError: No concern or an empty one, a class that does not exist, concerns none of
             which any unit matches, a model or a vision-text model that the atlas was not made
-            with, an atlas without evidence, or labels that are asked for and missing.
-        UnknownNameError: A pattern matches no site.
+            with, an atlas without evidence, a pattern that matches no site, or labels
+            that are asked for and missing.
     """
     options = options or AuditOptions()
     asked = concerns_of(concerns)
@@ -74,23 +74,26 @@ def audit(
     names = [each.concern.name for each in matched]
     question = Asked(names, model.class_names, groups, options, wanted)
     findings = findings_of(seen, question)
-    removed = removals(model, probes, _worst(findings, options), seen, question)
+    worst = _worst(findings, options)
+    removed, impossible = removals(model, probes, worst[: options.removals], seen, question)
     return Audit(
         concerns=_concerns(matched, groups),
         findings=findings,
         removals=tuple(removed),
         level=options.level,
-        notes=tuple(_notes(matched, seen, findings, len(removed), options)),
+        notes=(
+            *_notes(matched, seen, findings, options),
+            *groups.notes,
+            *faint_notes(seen, findings, question),
+            *_not_removed(len(worst), options),
+            *impossible,
+        ),
         provenance=_provenance(model, atlas, probes, vision_text, seen, options),
     )
 
 
 def _sites(atlas: Atlas, sites: str | Sequence[str] | None) -> tuple[SiteInfo, ...]:
-    chosen = chosen_sites(atlas, sites)
-    if sites is not None:
-        return chosen
-    competitive = [site for site in chosen if site.competitors is not None]
-    return ((competitive or list(chosen))[-1],)
+    return (default_site(atlas),) if sites is None else matching_sites(atlas, sites)
 
 
 def _nothing(matched: Sequence[Matched]) -> str:
@@ -104,11 +107,22 @@ def _nothing(matched: Sequence[Matched]) -> str:
 
 
 def _worst(findings: Sequence[Finding], options: AuditOptions) -> list[str]:
-    """Return the concerns to remove: those with significant findings, the best ranked first."""
+    """Return the concerns with significant findings, the best ranked first."""
     found = dict.fromkeys(
         row.concern for row in findings if row.q_value is not None and row.q_value <= options.level
     )
-    return list(found)[: options.removals]
+    return list(found)
+
+
+def _not_removed(significant: int, options: AuditOptions) -> list[str]:
+    """Say whether concerns with significant findings were left in."""
+    left = significant - options.removals
+    if left <= 0 or not options.removals:
+        return []
+    tried = "only the concern with the best rank was"
+    if options.removals > 1:
+        tried = f"only the {options.removals} concerns with the best ranks were"
+    return [f"{tried} to be removed; {left} more {'has' if left == 1 else 'have'} findings"]
 
 
 def _concerns(matched: Sequence[Matched], groups: Groups) -> tuple[ConcernUnits, ...]:
@@ -134,7 +148,6 @@ def _notes(
     matched: Sequence[Matched],
     seen: Pass,
     findings: Sequence[Finding],
-    removed: int,
     options: AuditOptions,
 ) -> list[str]:
     """Say what was left out, and why."""
@@ -150,10 +163,9 @@ def _notes(
     if few:
         listed = ", ".join(few[:10]) + (f" and {len(few) - 10} more" if len(few) > 10 else "")
         notes.append(f"fewer than {options.min_images} images: {listed} not judged")
-    if removed == options.removals and removed:
-        notes.append(f"only the {removed} concerns with the best ranks were removed")
     if seen.skipped:
-        notes.append(f"{seen.skipped} images could not be read")
+        images = "1 image" if seen.skipped == 1 else f"{seen.skipped} images"
+        notes.append(f"{images} could not be read")
     largest = max(seen.completeness_error.items(), key=lambda item: item[1])
     if largest[1] > 1e-3:
         notes.append(

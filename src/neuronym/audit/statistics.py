@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -15,6 +16,7 @@ __all__ = [
     "excess_weights",
     "mean_of_each",
     "positive_shares",
+    "smallest_p_value",
     "strata_of",
 ]
 
@@ -110,7 +112,8 @@ def chance_p_values(
         generator: Of the sets.
 
     Returns:
-        ``(classes,)``, above 0 and at most 1.
+        ``(classes,)``, above 0 and at most 1; how small they can be says
+        :func:`smallest_p_value`.
     """
     found = means[:, matched].sum(1)
     at_least = np.zeros(len(means), np.int64)
@@ -120,6 +123,25 @@ def chance_p_values(
         members = _sets(matched, strata, min(step, draws - start), generator)
         at_least += (members @ means.T >= (found - slack)).sum(0)
     return np.asarray((1 + at_least) / (1 + draws))
+
+
+def smallest_p_value(matched: Bools, strata: Ints, *, draws: int) -> float:
+    """Return the p-value to expect where no other set of units carries as much.
+
+    The matching set is itself one of the ``N = Π_g C(units in g, matching in g)`` random sets, so
+    that 1 in N draws reaches it: ``(1 + draws / N) / (1 + draws)``. With one matching unit N is
+    only the size of its stratum.
+
+    Args:
+        matched: ``(units,)``; at least one.
+        strata: ``(units,)``.
+        draws: Number of sets.
+    """
+    sets = 1
+    for stratum in np.unique(strata):
+        inside = matched[strata == stratum]
+        sets *= math.comb(len(inside), int(inside.sum()))
+    return (1 + draws / sets) / (1 + draws)
 
 
 def _sets(matched: Bools, strata: Ints, count: int, generator: np.random.Generator) -> Doubles:

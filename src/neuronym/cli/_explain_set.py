@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from neuronym.cli._classes import class_of
 from neuronym.cli._console import printer, progress, say
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def explain_images(model: LoadedModel, atlas: Atlas, request: SetRequest) -> Non
             atlas=atlas,
             out=given["--out"],
             sites=request.sites,
-            targets=int(targets) if targets.isdecimal() else targets,
+            targets=class_of(targets, model.class_names),
             options=ExplainSetOptions(
                 most=given["--most"] or defaults.most,
                 limit=given["--limit"],

@@ -24,7 +24,6 @@ from neuronym.cli._options import (
 
 if TYPE_CHECKING:
     from neuronym.audit import Concern
-    from neuronym.probes import ProbeSet
     from neuronym.results import Audit, Removal
 
 __all__ = ["audit"]
@@ -54,7 +53,8 @@ def audit(
         typer.Option("--site", help="Sites, with wildcards; default: the last that competes."),
     ] = None,
     class_: Annotated[
-        list[str] | None, typer.Option("--class", help="Judge this class only; repeat it.")
+        list[str] | None,
+        typer.Option("--class", help="Judge this class only, by name or index; repeat it."),
     ] = None,
     targets: Annotated[
         str, typer.Option("--targets", help="A class's images: those predicted, or by label.")
@@ -80,25 +80,27 @@ def audit(
     """Say how much of each class's evidence rests on a concern, and what changes without it."""
     from neuronym.audit import AuditOptions
     from neuronym.audit import audit as run
+    from neuronym.cli._classes import class_of
     from neuronym.cli._console import progress
     from neuronym.files import claim_folder
+    from neuronym.probes import load, sampled
     from neuronym.results import Atlas as AtlasResult
 
     asked = _asked(concern or (), concerns, examples or (), known)
     loaded = AtlasResult.load(atlas)
-    probes = _limited(images, limit, seed)
+    probes = sampled(load(images), limit, seed=seed)
     network, reader = model_of(model, loaded), vision_text_of(vision_text, loaded)
-    with progress("auditing", quiet=quiet) as update:
+    claim = claim_folder(out, kind=KIND, overwrite=overwrite)
+    with claim.returned_on_failure(), progress("auditing", quiet=quiet) as update:
         options = AuditOptions(
             targets=targets,
-            classes=tuple(class_ or ()),
+            classes=tuple(class_of(each, network.class_names) for each in class_ or ()),
             action=remove,
             level=level,
             batch_size=batch_size,
             seed=seed,
             progress=update,
         )
-        claim = claim_folder(out, kind=KIND, overwrite=overwrite)
         result = run(
             network,
             loaded,
@@ -140,19 +142,6 @@ def _asked(
     if not found:
         raise InputError("no concern: give --concern TEXT, --concerns FILE, --examples or --known")
     return list(found.values())
-
-
-def _limited(spec: str, limit: int | None, seed: int) -> ProbeSet:
-    """Load the images, or some of them, drawn by the seed."""
-    import numpy as np
-
-    from neuronym.probes import load, subset
-
-    probes = load(spec)
-    if limit is None or limit >= len(probes):
-        return probes
-    drawn = np.random.default_rng(seed).choice(len(probes), limit, replace=False)
-    return subset(probes, np.sort(drawn))
 
 
 def _write(folder: Path, result: Audit) -> Audit:

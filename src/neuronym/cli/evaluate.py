@@ -40,7 +40,7 @@ def evaluate(
     model: MaybeModel = None,
     site: Annotated[
         list[str] | None,
-        typer.Option("--site", help="A site of the atlas; repeat for more. Default: all."),
+        typer.Option("--site", help="Sites, with wildcards; repeat for more. Default: all."),
     ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="At most so many images, drawn at random.")
@@ -73,7 +73,7 @@ def evaluate(
     asked = [name.strip() for name in metrics.split(",") if name.strip()]
     settings = FaithfulnessOptions(order=order, steps=steps, random_orders=random_orders)
     claim = claim_folder(out, kind=KIND, overwrite=overwrite)
-    with progress("evaluating", quiet=quiet) as update:
+    with claim.returned_on_failure(), progress("evaluating", quiet=quiet) as update:
         found = run(
             model_of(model, loaded),
             probes.load(images),

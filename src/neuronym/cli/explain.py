@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from neuronym.cli._classes import class_of
 from neuronym.cli._console import printer
 from neuronym.cli._explain_set import SetRequest, check_request, explain_images
 from neuronym.cli._made_with import model_of
@@ -165,13 +166,15 @@ def explain(
         raise InputError(f"--save takes a file in a folder that exists, not {str(save)!r}")
     several = asks_for_several(site)
     select_sites(loaded, site)  # before the model is loaded
+    made = model_of(model, loaded)
+    names = made.class_names
     found = examine(
-        made := model_of(model, loaded),
+        made,
         image,
         atlas=loaded,
         sites=site,
-        target=_class(target),
-        against=_class(against),
+        target=None if target is None else class_of(target, names),
+        against=None if against is None else class_of(against, names),
         samples=samples,
         seed=seed,
         options=ExplainOptions(causal=causal, prefix_tokens=prefix_tokens),
@@ -194,10 +197,6 @@ def explain(
 
 def _is_no_file(image: Path) -> str:
     return "is a folder, not an image file" if image.is_dir() else "does not exist"
-
-
-def _class(given: str | None) -> int | str | None:
-    return int(given) if given is not None and given.isdecimal() else given
 
 
 def _beside(save: Path, site: str) -> Path:

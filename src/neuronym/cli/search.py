@@ -80,6 +80,8 @@ def search(
         raise InputError(f"search for one of {', '.join(asked)}, not for {said}")
     if (class_name or unit) and explanations is None:
         raise InputError(f"{given[0]} reads the folder of --explanations DIR")
+    if unit and site:
+        raise InputError(f"--unit {unit} names its site; leave out --site {site}")
     loaded = AtlasResult.load(atlas)
     if text:
         request = _Request(top=top, site=site, level=level, specific=specific, show_all=show_all)
@@ -126,8 +128,10 @@ def _by_text(
         if not (match.matching or hits or request.show_all):
             raise InputError(f"{match.nothing()}; see the ranking by --all")
     rows = _text_rows(match, hits, request.show_all)
+    found = sum(row["found_by"] != "" for row in rows)
     if as_json:
-        _print_json({"text": text, "found": len(rows), "units": rows[: request.top]})
+        facts = {} if match is None else match.to_dict()
+        _print_json({"text": text, **facts, "found": found, "units": rows[: request.top]})
         return
     columns = ("unit", "name", "found by", "correlation", "p", "q", "other words", "name likeness")
     table = [
@@ -143,7 +147,6 @@ def _by_text(
         )
         for row in rows
     ]
-    found = sum(row["found_by"] != "" for row in rows)
     _show(f"{found} units for {text!r}", columns, table, request.top)
 
 
@@ -241,6 +244,7 @@ def _by_class(
     asked: tuple[str | None, str | None, str | None],
     shown: tuple[int, bool],
 ) -> None:
+    from neuronym.cli._classes import class_of
     from neuronym.errors import InputError
     from neuronym.results import ExplanationSet
 
@@ -255,9 +259,8 @@ def _by_class(
             f"explanations {str(folder)!r} are of another model ({theirs}) than the atlas ({mine})"
         )
     if class_name is not None:
-        known = {each.lower() for each in explained.class_names.values()}
-        index = class_name.isdigit() and class_name.lower() not in known
-        found = explained.carriers(int(class_name) if index else class_name, site, most=top)
+        wanted = class_of(class_name, explained.class_names.values())
+        found = explained.carriers(wanted, site, most=top)
         title = f"units that carry {found[0].class_name!r} at {found[0].site}"
     else:
         where, number = _unit(str(unit))
@@ -292,7 +295,7 @@ def _unit(key: str) -> tuple[str, int]:
     from neuronym.errors import InputError
 
     site, _, index = key.rpartition("/")
-    if not site or not index.isdigit():
+    if not site or not (index.isascii() and index.isdecimal()):
         raise InputError(f"a unit is SITE/UNIT such as 'head.act/17', not {key!r}")
     return site, int(index)
 

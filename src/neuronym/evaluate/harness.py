@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from neuronym._version import __version__
@@ -20,8 +19,9 @@ from neuronym.evaluate.scenes import scene_truth, scenes_of
 from neuronym.evaluate.truth import truth_scorecard
 from neuronym.files import write_json
 from neuronym.models import LoadedModel, check_made_from
-from neuronym.probes import ProbeSet, subset
+from neuronym.probes import ProbeSet, sampled
 from neuronym.results import Atlas, Metric, Scorecard, SiteInfo
+from neuronym.results.selection import matching_sites
 
 __all__ = ["METRICS", "EvaluateOptions", "Evaluation", "Measured", "Request", "evaluate"]
 
@@ -40,7 +40,7 @@ class EvaluateOptions:
     """How an evaluation is done.
 
     Attributes:
-        sites: Names of sites of the atlas; empty for all of them.
+        sites: Names of sites of the atlas, with wildcards; empty for all of them.
         limit: At most so many images, drawn with the seed; ``None`` takes all.
         seed: Of everything random.
         batch_size: Inputs per forward pass.
@@ -228,14 +228,13 @@ def evaluate(
         if name not in METRICS:
             raise unknown("metric", name, tuple(METRICS))
     check_made_from(model, atlas.provenance, what="the atlas")
-    names = options.sites or tuple(site.name for site in atlas.sites)
     naming = naming_images(atlas)
     request = Request(
         model=model,
         atlas=atlas,
-        images=_limited(images, options),
+        images=sampled(images, options.limit, seed=options.seed),
         naming=naming,
-        sites=tuple(atlas.site(name) for name in dict.fromkeys(names)),
+        sites=matching_sites(atlas, options.sites) if options.sites else atlas.sites,
         options=options,
     )
     with on_device(model.module, options.device):
@@ -258,10 +257,3 @@ def evaluate(
         "metrics": {name: dict(each.facts) for name, each in measured.items()},
     }
     return Evaluation(Scorecard(rows, provenance), measured)
-
-
-def _limited(images: ProbeSet, options: EvaluateOptions) -> ProbeSet:
-    if options.limit is None or options.limit >= len(images):
-        return images
-    drawn = np.random.default_rng(options.seed).choice(len(images), options.limit, replace=False)
-    return subset(images, np.sort(drawn))

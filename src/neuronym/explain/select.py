@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from fnmatch import fnmatchcase
-
 from neuronym.errors import InputError, nearest
 from neuronym.results import Atlas, SiteInfo
+from neuronym.results.selection import (
+    ALL,
+    SiteChoice,
+    asks_for_several,
+    default_site,
+    matching_sites,
+)
 
-__all__ = ["ALL", "asks_for_several", "class_index", "default_site", "select_sites"]
-
-ALL = "all"
-"""In place of a site: every site of the atlas."""
-
-SiteChoice = str | Sequence[str] | None
-
-
-def default_site(atlas: Atlas) -> SiteInfo:
-    """Return the last competitive site of an atlas, else its last site.
-
-    Raises:
-        InputError: It has none.
-    """
-    if not atlas.sites:
-        raise InputError("the atlas has no site")
-    competitive = [site for site in atlas.sites if site.competitors is not None]
-    return (competitive or list(atlas.sites))[-1]
-
-
-def asks_for_several(wanted: SiteChoice) -> bool:
-    """Whether a choice of sites is more than one plain name, whatever it then finds."""
-    patterns = _patterns(wanted)
-    return len(patterns) > 1 or any(
-        pattern == ALL or any(sign in pattern for sign in "*?[") for pattern in patterns
-    )
+__all__ = [
+    "ALL",
+    "SiteChoice",
+    "asks_for_several",
+    "class_index",
+    "default_site",
+    "select_sites",
+]
 
 
 def select_sites(atlas: Atlas, wanted: SiteChoice) -> tuple[SiteInfo, ...]:
@@ -49,27 +35,15 @@ def select_sites(atlas: Atlas, wanted: SiteChoice) -> tuple[SiteInfo, ...]:
     """
     if wanted is None:
         return (default_site(atlas),)
-    patterns = _patterns(wanted)
-    names = [site.name for site in atlas.sites]
-    if not patterns:
-        raise InputError(f"no site in {wanted!r}; the atlas has {', '.join(names[:5])}")
-    chosen: set[str] = set()
-    for pattern in patterns:
-        found = {name for name in names if name == pattern or fnmatchcase(name, pattern)}
-        if pattern == ALL and not found:
-            found = set(names)
-        if not found:
-            close = ", ".join(nearest(pattern.rstrip("*?."), names, count=5) or names[:5])
-            raise InputError(f"atlas has no site {pattern!r}; nearest: {close}")
-        chosen |= found
-    return tuple(site for site in atlas.sites if site.name in chosen)
+    return matching_sites(atlas, wanted)
 
 
 def class_index(wanted: int | str, names: tuple[str, ...] | None) -> int:
     """Return the index of a class given by name (in any case) or index.
 
     Raises:
-        InputError: There is no such class; the nearest names are shown.
+        InputError: There is no such class, with the nearest names; or several have that name, with
+            their indices.
     """
     if isinstance(wanted, int):
         if isinstance(wanted, bool) or wanted < 0 or (names is not None and wanted >= len(names)):
@@ -83,9 +57,6 @@ def class_index(wanted: int | str, names: tuple[str, ...] | None) -> int:
     if not matches:
         close = ", ".join(nearest(wanted, names)) or ", ".join(names[:5])
         raise InputError(f"the model has no class {wanted!r}; nearest: {close}")
+    if len(matches) > 1:
+        raise InputError(f"several classes are called {wanted!r}; give an index of {matches}")
     return matches[0]
-
-
-def _patterns(wanted: SiteChoice) -> list[str]:
-    given = [] if wanted is None else [wanted] if isinstance(wanted, str) else list(wanted)
-    return [part.strip() for text in given for part in text.split(",") if part.strip()]

@@ -247,7 +247,7 @@ class Chosen:
             return "no label"
         known = self.label_names is not None and label < len(self.label_names)
         name = self.label_names[label] if known and self.label_names else label
-        return f"the label {name!r}, which is no class of the model"
+        return f"the label {name!r}, which is no class of the model, or the name of several"
 
 
 def _iterate(

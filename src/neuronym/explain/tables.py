@@ -155,8 +155,15 @@ def image_table(batch: ContributionBatch, site: SiteInfo, listed: Ranked, names:
         "completeness_error": found.completeness_error,
         "winners": listed.counts.astype(np.int32),
         "rest": listed.rest,
+        "decided_by": _supporters(found),
     }
     return pa.table(columns, schema=IMAGE_ROWS)
+
+
+def _supporters(found: SiteBatch) -> Any:
+    """Return the unit of each image's largest positive contribution, the first of equals."""
+    support = np.where(found.won, found.contributions, 0.0)
+    return pa.array(support.argmax(1).astype(np.int32), mask=support.max(1) <= 0)
 
 
 def class_table(row: UnitsOfClass, site: SiteInfo, names: Names) -> Any:

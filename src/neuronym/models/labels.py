@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,13 +15,15 @@ __all__ = ["Labels"]
 class Labels:
     """How the labels of a source become classes of a model.
 
-    Where both have names, the names decide (case does not count), so that another order does no
-    harm; otherwise the index does.
+    Where both have names, the names decide, so that another order does no harm; otherwise the
+    index does. Two equal lists meet index by index. Else a name meets the class of the very same
+    name, or, where there is none, the one class of that name in another case. A name that several
+    classes bear ("crane", the bird and the machine) says no class.
 
     Attributes:
         table: Class of the model for each label of the source, -1 where it has none; ``None``
             where a label is the index of its class.
-        unknown: Names of the labels that are no class of the model.
+        unknown: Names of the labels that are no class of the model, or of several.
     """
 
     table: npt.NDArray[np.int64] | None
@@ -32,8 +34,14 @@ class Labels:
         """Match the names of a source's labels with those of a model's classes."""
         if labels is None or classes is None:
             return cls(None)
-        at = {name.lower(): index for index, name in enumerate(classes)}
-        table = np.array([at.get(name.lower(), -1) for name in labels], np.int64)
+        if [name.lower() for name in labels] == [name.lower() for name in classes]:
+            return cls(np.arange(len(labels), dtype=np.int64))
+        exact, loose = _places(classes), _places(name.lower() for name in classes)
+        table = np.full(len(labels), -1, np.int64)
+        for row, name in enumerate(labels):
+            found = exact.get(name) or loose.get(name.lower(), [])
+            if len(found) == 1:
+                table[row] = found[0]
         return cls(table, tuple(name for name, row in zip(labels, table, strict=True) if row < 0))
 
     def of(
@@ -47,3 +55,11 @@ class Labels:
         if self.table is None:
             return np.where(known, labels, -1)
         return np.where(known, self.table[np.where(known, labels, 0)], -1)
+
+
+def _places(names: Iterable[str]) -> dict[str, list[int]]:
+    """Return name → every index that bears it."""
+    found: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        found.setdefault(name, []).append(index)
+    return found

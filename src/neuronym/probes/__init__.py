@@ -4,7 +4,7 @@ from neuronym.probes.base import ProbeSet, Reducible
 from neuronym.probes.batches import Batch, Batches, Skipped, batches
 from neuronym.probes.decode import decode, reduced_side, to_rgb
 from neuronym.probes.loading import load
-from neuronym.probes.memory import from_dataset, from_images, subset
+from neuronym.probes.memory import from_dataset, from_images, sampled, subset
 from neuronym.probes.pieces import (
     KEYS_PER_PIECE,
     PIECE_LENGTH,
@@ -34,6 +34,7 @@ __all__ = [
     "load_pieces",
     "pieces_of",
     "reduced_side",
+    "sampled",
     "subset",
     "to_rgb",
 ]

@@ -16,7 +16,15 @@ from neuronym.files import fingerprint
 from neuronym.probes.base import ProbeSet, read_image
 from neuronym.probes.decode import to_rgb
 
-__all__ = ["HeldProbes", "Subset", "check_labels", "from_dataset", "from_images", "subset"]
+__all__ = [
+    "HeldProbes",
+    "Subset",
+    "check_labels",
+    "from_dataset",
+    "from_images",
+    "sampled",
+    "subset",
+]
 
 Labels = npt.NDArray[np.int64]
 _SAMPLED = 64
@@ -106,6 +114,27 @@ def subset(probes: ProbeSet, indices: Sequence[int] | npt.NDArray[np.integer]) -
     if isinstance(probes, Subset):
         return Subset(probes.base, probes.indices[chosen])
     return Subset(probes, chosen)
+
+
+def sampled(probes: ProbeSet, count: int | None, *, seed: int) -> ProbeSet:
+    """Return so many images, drawn with the seed and in their order; all where there are no more.
+
+    Args:
+        probes: Images.
+        count: At most so many, at least 1; ``None`` takes all.
+        seed: At least 0.
+
+    Raises:
+        InputError: A number is out of range.
+    """
+    if count is not None and count < 1:
+        raise InputError(f"the number of images must be at least 1, not {count}")
+    if seed < 0:
+        raise InputError(f"seed must be at least 0, not {seed}")
+    if count is None or count >= len(probes):
+        return probes
+    drawn = np.random.default_rng(seed).choice(len(probes), count, replace=False)
+    return subset(probes, np.sort(drawn))
 
 
 def from_images(

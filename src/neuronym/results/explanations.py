@@ -18,7 +18,7 @@ from neuronym.results.atlas import SiteInfo
 __all__ = ["ClassUnit", "ExplanationSet"]
 
 KIND = "explanations"
-SCHEMA = 1
+SCHEMA = 2
 IMAGES = "images.parquet"
 WINNERS = "winners"
 CLASSES = "classes.parquet"
@@ -41,9 +41,13 @@ IMAGE_ROWS = pa.schema(
         ("completeness_error", pa.float64()),
         ("winners", pa.int32()),
         ("rest", pa.float64()),
+        ("decided_by", pa.int32()),
     ]
 )
-"""One row per image and site; ``label`` and ``right`` are null where there is no label."""
+"""One row per image and site.
+
+``label`` and ``right`` are null where there is no label, ``decided_by`` where no unit supports.
+"""
 WINNER_ROWS = pa.schema(
     [
         ("image", pa.string()),
@@ -167,8 +171,10 @@ class ExplanationSet:
         Columns: ``image`` (its id), ``key``, ``site``, ``label``, ``predicted`` and ``target``
         (names, and indices as ``label_index`` …), ``right`` (null without a label), ``logit``
         and ``probability`` of the target, ``baseline`` (the logit with the site at zero),
-        ``completeness_error``, ``winners`` (how many) and ``rest`` (the sum of the contributions
-        of the winners that are not listed): logit = baseline + listed + rest + error.
+        ``completeness_error``, ``winners`` (how many), ``rest`` (the sum of the contributions
+        of the winners that are not listed): logit = baseline + listed + rest + error; and
+        ``decided_by``, the unit that supports the target most: that of the largest positive
+        contribution, listed or not; null where no contribution is positive.
 
         Raises:
             UnreadableError: The table is damaged.
@@ -182,7 +188,7 @@ class ExplanationSet:
 
         Columns: ``image``, ``site``, ``unit``, ``block``, ``name``, ``activation``,
         ``contribution``, ``win_rate``, ``image_winner``, ``rank`` (1 is the largest absolute
-        contribution of that image at that site).
+        contribution of that image at that site, for or against the target).
 
         Args:
             columns: Which columns; all where ``None``.
@@ -197,7 +203,7 @@ class ExplanationSet:
                 close = ", ".join(nearest(column, WINNER_ROWS.names) or WINNER_ROWS.names)
                 raise InputError(f"winners have no column {column!r}; nearest: {close}")
         chosen = None if site is None else self._site(site)
-        return self._scan(columns, (("site", chosen),) if chosen is not None else ())
+        return self._scan(WINNERS, columns, (("site", chosen),) if chosen is not None else ())
 
     def carriers(
         self, class_name: str | int, site: str | None = None, *, most: int | None = 20
@@ -233,19 +239,24 @@ class ExplanationSet:
         return tuple(self._class_units([("site", "=", site), ("unit", "=", unit)])[:most])
 
     def decided_by(self, site: str, unit: int) -> tuple[str, ...]:
-        """Return the ids of the images where a unit has rank 1: no winner contributed more.
+        """Return the ids of the images that a unit decided.
+
+        It is the unit that supports the explained class most: its contribution is positive, and
+        no unit of the site contributed more. (Rank 1 says something else: the largest
+        contribution by size may speak against the class.)
 
         Raises:
             InputError: There is no such site or unit.
+            UnreadableError: The table is damaged.
         """
         self._check_unit(site, unit)
         found: list[str] = []
-        for batch in self._scan(["image"], (("site", site), ("unit", unit), ("rank", 1))):
+        for batch in self._scan(IMAGES, ["image"], (("site", site), ("decided_by", unit))):
             found += batch.column("image").to_pylist()
         return tuple(found)
 
     def _scan(
-        self, columns: Sequence[str] | None, equal: Sequence[tuple[str, str | int]]
+        self, table: str, columns: Sequence[str] | None, equal: Sequence[tuple[str, str | int]]
     ) -> Iterator[Any]:
         import pyarrow.dataset as ds
 
@@ -254,7 +265,8 @@ class ExplanationSet:
             term = ds.field(name) == value
             condition = term if condition is None else condition & term
         try:
-            data = ds.dataset(self.folder / WINNERS, schema=WINNER_ROWS, format="parquet")
+            schema = WINNER_ROWS if table == WINNERS else IMAGE_ROWS
+            data = ds.dataset(self.folder / table, schema=schema, format="parquet")
             wanted = None if columns is None else list(columns)
             # Few files and batches are read ahead: the reader decides how fast they are taken.
             scan = data.scanner(
@@ -265,7 +277,7 @@ class ExplanationSet:
                     yield batch
         except (OSError, pa.ArrowException) as error:
             raise UnreadableError(
-                f"winners in {str(self.folder)!r} are damaged: {error}"
+                f"{table} in {str(self.folder)!r} is damaged: {error}"
             ) from error
 
     def _table(self, name: str, filters: Sequence[tuple[str, str, Any]] | None = None) -> Any:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 
-from neuronym.errors import InputError, unknown
+from neuronym.errors import InputError
 from neuronym.results import Atlas, Evidence, SiteInfo, Unit
+from neuronym.results.selection import ALL, matching_sites
 
 __all__ = ["chosen_sites", "evidence_of", "listens"]
 
@@ -33,25 +33,14 @@ def chosen_sites(atlas: Atlas, sites: str | Sequence[str] | None) -> tuple[SiteI
 
     Args:
         atlas: The atlas.
-        sites: Names with wildcards, a list of them or joined by commas; ``None`` takes all.
+        sites: See :func:`neuronym.results.selection.matching_sites`; ``None`` takes all.
 
     Raises:
-        InputError: The atlas has no site.
-        UnknownNameError: A pattern matches nothing.
+        InputError: The atlas has no site, or a name or pattern matches none.
     """
-    if not atlas.sites:
-        raise InputError("the atlas has no site")
-    if sites is None:
+    if sites is None and atlas.sites:
         return atlas.sites
-    patterns = sites.split(",") if isinstance(sites, str) else list(sites)
-    patterns = [pattern.strip() for pattern in patterns if pattern.strip()]
-    names = [site.name for site in atlas.sites]
-    for pattern in patterns or [str(sites)]:
-        if not any(fnmatchcase(name, pattern) for name in names):
-            raise unknown("site", pattern, names)
-    return tuple(
-        site for site in atlas.sites if any(fnmatchcase(site.name, each) for each in patterns)
-    )
+    return matching_sites(atlas, ALL if sites is None else sites)
 
 
 def listens(unit: Unit) -> bool:

@@ -98,10 +98,9 @@ def match_image(
 
     Raises:
         InputError: The atlas is of another model or has no evidence, its pooling was a function
-            of one's own, or there is no image.
+            of one's own, a pattern matches no site, or there is no image.
         MissingError: An image file does not exist.
         UnreadableError: An image file is broken.
-        UnknownNameError: A pattern matches no site.
     """
     given = [images] if isinstance(images, (str, os.PathLike, Image.Image)) else list(images)
     if not given:

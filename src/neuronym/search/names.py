@@ -86,8 +86,7 @@ def match_name(
         The most similar first, in the order of the atlas among equals.
 
     Raises:
-        InputError: The text is empty, or ``least`` is out of range.
-        UnknownNameError: A pattern matches no site.
+        InputError: The text is empty, a pattern matches no site, or ``least`` is out of range.
     """
     if not text.strip():
         raise InputError(f"a text to search for must be a word or phrase, not {text!r}")

@@ -62,8 +62,7 @@ def similar_units(
 
     Raises:
         InputError: There is no such unit, it is constant or never fires, the atlas has no
-            evidence, or ``most`` is below 1.
-        UnknownNameError: A pattern matches no site.
+            evidence, a pattern matches no site, or ``most`` is below 1.
     """
     if isinstance(most, bool) or not isinstance(most, int) or most < 1:
         raise InputError(f"most must be a whole number of at least 1, not {most!r}")

@@ -159,8 +159,7 @@ def match_text(
 
     Raises:
         InputError: The atlas has no evidence, it was made with another vision-text model, the
-            text is empty, or a number is out of range.
-        UnknownNameError: A pattern matches no site.
+            text is empty, a pattern matches no site, or a number is out of range.
     """
     (match,) = match_texts(
         atlas,
