@@ -23,7 +23,7 @@ from dissect.planted import (
 from dissect.record_planted import network
 from neuronym.concepts import from_words
 from neuronym.dissect import DissectOptions, dissect, record_sites
-from neuronym.errors import InputError, MissingError, UnavailableError
+from neuronym.errors import InputError, MissingError, UnavailableError, UnknownNameError
 from neuronym.false_discovery import q_values
 from neuronym.models import LoadedModel
 from neuronym.results import Atlas
@@ -242,7 +242,7 @@ def test_another_vision_text_model(atlas: Atlas) -> None:
     ],
 )
 def test_bad_input(atlas: Atlas, changes, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises((InputError, UnknownNameError), match=message):
         match_text(atlas, Knows(), **{"text": "drum", **changes})
 
 
