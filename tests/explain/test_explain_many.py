@@ -177,7 +177,7 @@ def test_classes_are_the_literal_means(tmp_path: Path, targets: str) -> None:
 def test_questions_to_the_set(tmp_path: Path) -> None:
     found = explained(tmp_path / "out", targets="label")
     assert ExplanationSet.load(tmp_path / "out") == found
-    rows, classes = winners_of(found), classes_of(found)
+    classes = classes_of(found)
     carriers = found.carriers("SHIP", site="act", most=4)
     means = sorted(
         (row["mean"] for row in classes if (row["class"], row["site"]) == ("ship", "act")),

@@ -276,9 +276,7 @@ class ExplanationSet:
                 if len(batch):
                     yield batch
         except (OSError, pa.ArrowException) as error:
-            raise UnreadableError(
-                f"{table} in {str(self.folder)!r} is damaged: {error}"
-            ) from error
+            raise UnreadableError(f"{table} in {str(self.folder)!r} is damaged: {error}") from error
 
     def _table(self, name: str, filters: Sequence[tuple[str, str, Any]] | None = None) -> Any:
         try:
