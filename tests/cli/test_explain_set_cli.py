@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from neuronym.cli import main
+from neuronym.errors import InputError
+from neuronym.probes import load
 from neuronym.results import ExplanationSet
 
 
@@ -62,9 +65,42 @@ def test_what_does_not_go_together(
         (many, "--images needs --out DIR"),
         ((*one, *out, "--most", "3"), "--out, --most goes with --images, not with --image"),
         ((*many, *out, "--json"), "--json goes with --image, not with --images"),
+        ((*many, *out, "--top", "3", "--seed", "0"), "--top, --seed goes with --image, not with"),
         ((*many, *out, "--class", "cat"), "not with --images; choose the class by --targets"),
         ((*many, *out, "--targets", "nothing"), "'nothing'"),
         ((*many, *out, "--site", "layers.9"), "atlas has no site 'layers.9'; nearest"),
     ):
         assert message in refused(capsys, "--atlas", atlas, *arguments), arguments
     assert not (tmp_path / "out").exists()
+
+
+def test_pictures_are_checked_before_anything_is_computed(
+    atlas: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    load("scenes:1").image(0).save(tmp_path / "a.png")
+    one = ("--atlas", atlas, "--image", tmp_path / "a.png", "--save", tmp_path / "a.json")
+    (tmp_path / "used" / "layers.1.act").mkdir(parents=True)
+    (tmp_path / "used" / "layers.1.act" / "mine.txt").write_text("keep")
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the model was loaded")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("neuronym.cli.explain.model_of", never)
+        for folder, flags, message in (
+            ("a.png", (), "a.png' exists and is not an empty folder"),
+            ("a.png/x/y", (), "a.png' is a file"),
+            ("used", (), "used' exists and is not an empty folder"),
+            ("used", ("--site", "all"), "layers.1.act' exists and is not an empty folder"),
+        ):
+            assert message in refused(capsys, *one, "--pictures", tmp_path / folder, *flags)
+
+    def fails(*_: object, **__: object) -> None:
+        raise InputError("no winner has a place")
+
+    monkeypatch.setattr("neuronym.explain.pictures.write_pictures", fails)
+    assert "no winner has a place" in refused(capsys, *one, "--pictures", tmp_path / "new")
+    assert json.loads((tmp_path / "a.json").read_text())  # what was computed is kept

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -214,6 +215,25 @@ def test_a_batch_gives_the_same_as_one_by_one() -> None:
         alone = explain(model, image, atlas=atlas, target=1)
         assert alone.target.name == "dog"
         assert [w.unit for w in alone.winners] == [w.unit for w in one.winners]
+        assert alone.target.logit == pytest.approx(one.target.logit, abs=1e-5)
+
+
+def test_a_batch_takes_images_of_any_mode_and_names_them(tmp_path: Path) -> None:
+    """Deep grey is scaled to 8 bit as it is for one image; it is not clipped to white."""
+    model = loaded(Convolutional(later=False))
+    site = SiteInfo("body.1", 16, 1, 8, "mean", SIZE * SIZE)
+    atlas = atlas_of(site, fingerprint=model.fingerprint)
+    ramp = np.linspace(0, 65535, SIZE * SIZE).reshape(SIZE, SIZE)
+    deep = Image.fromarray(ramp.astype(np.uint16))
+    assert deep.mode == "I;16"
+    clear = picture().convert("RGBA")
+    clear.putalpha(40)
+    path = tmp_path / "scene.png"
+    picture(2).save(path)
+    found = explain_images(model, [deep, clear, path], atlas=atlas)
+    assert [each.image for each in found] == ["image 0", "image 1", str(path)]
+    for one, image in zip(found, (deep, clear, path), strict=True):
+        alone = explain(model, image, atlas=atlas, target=one.target.index)
         assert alone.target.logit == pytest.approx(one.target.logit, abs=1e-5)
 
 

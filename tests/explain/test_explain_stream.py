@@ -68,7 +68,8 @@ def test_each_image_is_as_it_is_explained_alone(target: str) -> None:
 
 
 @pytest.mark.parametrize("pooling", ["winner", "mean", "max", "token", "token:3"])
-def test_image_winners_of_a_batch_are_those_of_each_image(pooling: str) -> None:
+def test_image_winners_are_those_of_the_literal_rule(pooling: str) -> None:
+    """Of the competitors that won a position (or the token) the largest pooled activation."""
     model = loaded(net())
     site = SiteInfo("act", 16, 1, 4, pooling, SIZE * SIZE)
     (batch,) = contribution_batches(model, pictures(5), [site])
@@ -78,8 +79,20 @@ def test_image_winners_of_a_batch_are_those_of_each_image(pooling: str) -> None:
     mask = torch.zeros_like(blocks, dtype=torch.bool)
     mask = mask.scatter_(2, blocks.argmax(2, keepdim=True), True).flatten(1, 2)
     for row in range(5):
-        expected = image_winners(found.activations[row], mask[row], site)
-        assert batch.sites["act"].image_winner[row].tolist() == expected.tolist()
+        expected = []
+        for first in range(0, 16, 4):
+            best, largest = -1, -np.inf
+            for unit in range(first, first + 4):
+                values = found.activations[row, unit].double()
+                token = int(pooling.partition(":")[2] or 0)
+                seen = mask[row, unit, token] if "token" in pooling else mask[row, unit].any()
+                pooled = float(values.max() if pooling == "max" else values.mean())
+                if seen and pooled > largest:
+                    best, largest = unit, pooled
+            expected += [unit == best for unit in range(first, first + 4)]
+        assert batch.sites["act"].image_winner[row].tolist() == expected
+        alone = image_winners(found.activations[row], mask[row], site)
+        assert alone.tolist() == expected
 
 
 def test_labels_are_targets_and_their_names_decide() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,21 +9,21 @@ import typer
 
 from neuronym.cli._classes import class_of
 from neuronym.cli._console import printer
+from neuronym.cli._explain_files import beside, check_pictures, pictures_of
 from neuronym.cli._explain_set import SetRequest, check_request, explain_images
 from neuronym.cli._made_with import model_of
-from neuronym.cli._options import Atlas, Overwrite, Quiet, Seed
+from neuronym.cli._options import Atlas, Overwrite, Quiet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
 
-    from neuronym.explain import Examination
-    from neuronym.models import LoadedModel
     from neuronym.results import Explanation, Winner
 
 __all__ = ["explain"]
 
+_TOP = 10  # winners that are listed
 _WORDS = ("name", "runner-up")
 _LEAST = {"name": 24, "runner-up": 16}  # characters of these columns, whose words may wrap
 _SPARE = ("won / usually", "activation", "in samples", "place", "runner-up", "p", "change")
@@ -60,7 +59,9 @@ def explain(
         str | None,
         typer.Option("--against", help="Explain why the class and not this one."),
     ] = None,
-    top: Annotated[int, typer.Option("--top", min=1, help="Winners to list.")] = 10,
+    top: Annotated[
+        int | None, typer.Option("--top", min=1, help="Winners to list; default: 10.")
+    ] = None,
     causal: Annotated[
         int,
         typer.Option(
@@ -73,7 +74,9 @@ def explain(
             "--samples", min=2, help="Also draw the winners this often: how sure is all this?"
         ),
     ] = None,
-    seed: Seed = 0,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Of the samples, for results that repeat.")
+    ] = None,
     pictures: Annotated[
         Path | None,
         typer.Option("--pictures", help="Write where the winners are active into this folder."),
@@ -133,8 +136,10 @@ def explain(
     one = {
         "--class": target,
         "--against": against,
+        "--top": top,
         "--causal": causal or None,
         "--samples": samples,
+        "--seed": seed,
         "--pictures": pictures,
         "--prefix-tokens": prefix_tokens,
         "--json": as_json or None,
@@ -165,7 +170,9 @@ def explain(
     if save is not None and (save.is_dir() or not save.absolute().parent.is_dir()):
         raise InputError(f"--save takes a file in a folder that exists, not {str(save)!r}")
     several = asks_for_several(site)
-    select_sites(loaded, site)  # before the model is loaded
+    chosen = select_sites(loaded, site)  # before the model is loaded
+    if pictures is not None:
+        check_pictures(pictures, [each.name for each in chosen] if several else [])
     made = model_of(model, loaded)
     names = made.class_names
     found = examine(
@@ -176,14 +183,15 @@ def explain(
         target=None if target is None else class_of(target, names),
         against=None if against is None else class_of(against, names),
         samples=samples,
-        seed=seed,
+        seed=seed or 0,
         options=ExplainOptions(causal=causal, prefix_tokens=prefix_tokens),
     )
     explanations = [each.explanation for each in found]
-    written = _pictures(made, found, pictures, top=top, several=several)
-    if save is not None:
+    top = top or _TOP
+    if save is not None:  # before the pictures, which may fail
         for each in explanations:
-            each.save(_beside(save, each.site) if several else save)
+            each.save(beside(save, each.site) if several else save)
+    written = pictures_of(made, found, pictures, top=top, several=several)
     if as_json:
         import json
 
@@ -197,39 +205,6 @@ def explain(
 
 def _is_no_file(image: Path) -> str:
     return "is a folder, not an image file" if image.is_dir() else "does not exist"
-
-
-def _beside(save: Path, site: str) -> Path:
-    return save.with_name(f"{save.stem}.{_plain(site)}{save.suffix or '.json'}")
-
-
-def _plain(site: str) -> str:
-    return re.sub(r"[^\w.#-]", "_", site)
-
-
-def _pictures(
-    model: LoadedModel,
-    found: Sequence[Examination],
-    folder: Path | None,
-    *,
-    top: int,
-    several: bool,
-) -> list[Path]:
-    """Write the pictures; return the sheets. Of several sites, those without a map are left out."""
-    if folder is None:
-        return []
-    from neuronym.errors import InputError
-    from neuronym.explain.pictures import write_pictures
-
-    with_map = [each for each in found if each.explanation.grid is not None] if several else found
-    if not with_map:
-        said = "; ".join(f"{each.explanation.site}: {each.explanation.no_map}" for each in found)
-        raise InputError(f"--pictures: none of the sites has a map ({said})")
-    sheets = []
-    for each in with_map:
-        out = folder / _plain(each.explanation.site) if several else folder
-        sheets.append(write_pictures(model.transform, each, out, most=top)[-1])
-    return sheets
 
 
 def _show_all(explanations: Sequence[Explanation], top: int) -> None:

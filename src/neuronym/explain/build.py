@@ -18,11 +18,12 @@ from neuronym.explain.places import Grid, grid_of, places
 from neuronym.explain.runner_up import seconds
 from neuronym.explain.samples import Samples
 from neuronym.models import LoadedModel
+from neuronym.record.pooling import candidates_of, mark_winners
 from neuronym.results import ClassScore, Explanation, Place, RunnerUp, SiteInfo, Unit, Winner
 
 _Four: TypeAlias = tuple["float | None", "float | None", "float | None", "float | None"]
 
-__all__ = ["Context", "build", "image_winners", "token_of"]
+__all__ = ["Context", "build", "image_winners"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,29 +199,20 @@ def image_winners(activations: Tensor, mask: Tensor, site: SiteInfo) -> Tensor:
     activation; at a site that was pooled at a token, the one that won there.
 
     Args:
-        activations: ``(units, positions)``, masked.
-        mask: ``(units, positions)``, true where a unit won.
+        activations: ``(..., units, positions)``, masked.
+        mask: ``(..., units, positions)``, true where a unit won.
         site: The site, with its competitors and its pooling.
 
     Returns:
-        ``(units,)`` bool with one true entry per block.
+        ``(..., units)`` bool with one true entry per block.
     """
     if site.competitors is None:
         raise InputError(f"site {site.name!r} does not compete")
-    token = token_of(site.pooling)
-    if token is not None:
-        return mask[:, token]
-    pooled = activations.amax(-1) if site.pooling == "max" else activations.double().mean(-1)
-    pooled = pooled.double().masked_fill(~mask.any(-1), -torch.inf)
-    best = pooled.view(-1, site.competitors).argmax(1, keepdim=True)
-    chosen = torch.zeros(len(best), site.competitors, dtype=torch.bool, device=mask.device)
-    return chosen.scatter_(1, best, True).flatten()
-
-
-def token_of(pooling: str) -> int | None:
-    """Return the token that a pooling such as ``"token"`` or ``"token:3"`` reads, else ``None``."""
-    kind, _, index = pooling.partition(":")
-    return (int(index) if index else 0) if kind == "token" else None
+    if site.pooling == "max":
+        pooled = activations.amax(-1).double()
+    else:
+        pooled = activations.sum(-1, dtype=torch.float64) / activations.shape[-1]
+    return mark_winners(pooled, candidates_of(mask, site.pooling), site.competitors)
 
 
 def _provenance(model: LoadedModel, site: SiteInfo) -> dict[str, Any]:

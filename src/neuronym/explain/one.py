@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,14 +12,14 @@ from torch import Tensor
 
 from neuronym.devices import device_of
 from neuronym.errors import InputError
-from neuronym.explain.build import Context, build, image_winners, token_of
+from neuronym.explain.build import Context, build, image_winners
 from neuronym.explain.contributions import Contributions
 from neuronym.explain.passes import Question, SitePass, run_passes, sample_passes
 from neuronym.explain.places import Grid, PositionMap, prefix_tokens
 from neuronym.explain.samples import Samples, draw
 from neuronym.explain.select import ALL, class_index, select_sites
 from neuronym.models import LoadedModel, check_made_from
-from neuronym.probes import decode, to_rgb
+from neuronym.probes import ImageLike, picture_of
 from neuronym.results import Atlas, Explanation
 
 __all__ = [
@@ -31,10 +30,7 @@ __all__ = [
     "explain_images",
     "explain_sites",
     "image_winners",
-    "token_of",
 ]
-
-ImageLike = Image.Image | str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
@@ -212,17 +208,13 @@ def examine(
         model, image, atlas, target, against, samples, seed, options: As in :func:`explain`.
         sites: As in :func:`explain_sites`; ``None`` for the one site that :func:`explain` takes.
     """
-    name, picture = _picture(image)
     made = _Request(model, atlas, sites, target, against, samples, seed, options)
-    return tuple(
-        replace(each, explanation=replace(each.explanation, image=name))
-        for each in _examine(made, [picture])[0]
-    )
+    return tuple(_examine(made, [picture_of(image)])[0])
 
 
 def explain_images(
     model: LoadedModel,
-    images: Sequence[Image.Image],
+    images: Sequence[ImageLike],
     *,
     atlas: Atlas,
     site: str | None = None,
@@ -232,12 +224,17 @@ def explain_images(
     seed: int = 0,
     options: ExplainOptions | None = None,
 ) -> list[Explanation]:
-    """Explain several images in one batch; see :func:`explain`."""
+    """Explain several images in one batch; see :func:`explain`.
+
+    An explanation's ``image`` is the path, or ``"image 0"``, ``"image 1"`` … by its place among
+    ``images`` where it is a PIL image.
+    """
     if not images:
         raise InputError("no image to explain")
     sites = None if site is None else atlas.site(site).name
+    pictures = [picture_of(image, name=f"image {at}") for at, image in enumerate(images)]
     made = _Request(model, atlas, sites, target, against, samples, seed, options)
-    return [found[0].explanation for found in _examine(made, images)]
+    return [found[0].explanation for found in _examine(made, pictures)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,14 +249,16 @@ class _Request:
     options: ExplainOptions | None
 
 
-def _examine(request: _Request, images: Sequence[Image.Image]) -> list[list[Examination]]:
-    """Return one examination per image and site."""
+def _examine(
+    request: _Request, images: Sequence[tuple[str, Image.Image]]
+) -> list[list[Examination]]:
+    """Return one examination per image (its name and its RGB picture) and site."""
     model, atlas = request.model, request.atlas
     options = request.options or ExplainOptions()
     sites = select_sites(atlas, request.sites)
     check_made_from(model, atlas.provenance, what="the atlas")
     device = device_of(model.module)
-    inputs = torch.stack([model.transform(image) for image in images]).to(device)
+    inputs = torch.stack([model.transform(picture) for _, picture in images]).to(device)
     targets, against = (
         None
         if wanted is None
@@ -296,17 +295,14 @@ def _examine(request: _Request, images: Sequence[Image.Image]) -> list[list[Exam
     ]
 
 
-def _examination(made: SitePass, row: int, context: Context, picture: Image.Image) -> Examination:
+def _examination(
+    made: SitePass, row: int, context: Context, image: tuple[str, Image.Image]
+) -> Examination:
     explanation, grid = build(made, row, context)
-    found = made.found
+    found, (name, picture) = made.found, image
+    explanation = replace(explanation, image=name)
     return Examination(explanation, found.activations[row], found.values[row], grid, picture)
 
 
 def _draw_once(question: Question) -> list[tuple[Contributions, Tensor | None]]:
     return [(made.found, made.mask) for made in sample_passes(question)]
-
-
-def _picture(image: ImageLike) -> tuple[str, Image.Image]:
-    if isinstance(image, Image.Image):
-        return "image", to_rgb(image)
-    return os.fspath(image), decode(image)

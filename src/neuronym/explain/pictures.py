@@ -19,7 +19,7 @@ from neuronym.models import Preprocessing
 from neuronym.results import Place, Winner
 from neuronym.vision_text.efficientnet import EfficientNetTransform
 
-__all__ = ["Seen", "crop", "seen", "write_pictures"]
+__all__ = ["Seen", "check_folder", "crop", "seen", "write_pictures"]
 
 _LEAST_SIDE = 288  # pixels at which a small picture is shown
 _LEAST_CROP = 0.4  # share of the picture's side that a crop shows at least
@@ -114,7 +114,7 @@ def write_pictures(
     Raises:
         InputError: The site's positions do not lie over the image, no winner has a place, or the
             transform gives no picture.
-        FolderInUseError: The folder is not empty.
+        FolderInUseError: As :func:`check_folder`.
     """
     if most < 1:
         raise InputError(f"most must be at least 1, not {most}")
@@ -124,8 +124,7 @@ def write_pictures(
     shown = [winner for winner in explanation.winners if winner.place is not None][:most]
     if not shown:
         raise InputError(f"no pictures of site {explanation.site!r}: no winner has a place")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FolderInUseError(f"{str(folder)!r} exists and is not an empty folder")
+    check_folder(folder)
     view = seen(transform, examination.picture)
     folder.mkdir(parents=True, exist_ok=True)
     big = _enlarge(view.picture)
@@ -146,6 +145,19 @@ def write_pictures(
         cards.append(Card(winner, panels))
     sheet = draw_sheet(explanation, big, cards, scale=scale, no_crops=view.why_not)
     return (*written, _save(sheet, folder / "sheet.png"))
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that pictures cannot be written into.
+
+    Raises:
+        FolderInUseError: It is not empty, or it or one that it would lie in is a file.
+    """
+    there = next((each for each in (folder, *folder.parents) if each.exists()), folder)
+    if there != folder and not there.is_dir():
+        raise FolderInUseError(f"{str(folder)!r} cannot be made: {str(there)!r} is a file")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FolderInUseError(f"{str(folder)!r} exists and is not an empty folder")
 
 
 def _picture(pixels: Tensor) -> Image.Image:

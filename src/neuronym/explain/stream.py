@@ -12,7 +12,8 @@ from torch import Tensor
 
 from neuronym.devices import device_of
 from neuronym.errors import InputError
-from neuronym.explain.contributions import Contributions, baselines
+from neuronym.explain.build import image_winners
+from neuronym.explain.contributions import baselines
 from neuronym.explain.passes import Question, SitePass, sample_passes
 from neuronym.explain.select import class_index
 from neuronym.explain.targets import LABEL, PREDICTED, TargetChoice
@@ -20,7 +21,6 @@ from neuronym.models import LoadedModel
 from neuronym.models.labels import Labels
 from neuronym.probes import Batch, Batches, ProbeSet, Skipped, batches
 from neuronym.record import split_call
-from neuronym.record.pooling import token_of
 from neuronym.results import SiteInfo
 
 __all__ = [
@@ -301,7 +301,7 @@ def _site_batch(each: SitePass, without: Tensor) -> SiteBatch:
     won = (found.activations != 0 if mask is None else mask).any(-1)
     contributions = found.values.sum(-1, dtype=torch.float64)
     error = found.target_logits - without - contributions.sum(-1)
-    winner = won if mask is None else _image_winners(found, mask, each.site)
+    winner = won if mask is None else image_winners(found.activations, mask, each.site)
     return SiteBatch(
         contributions=contributions.cpu().numpy(),
         activations=found.activations.sum(-1, dtype=torch.float64).cpu().numpy(),
@@ -315,22 +315,6 @@ def _site_batch(each: SitePass, without: Tensor) -> SiteBatch:
 
 def _share(mask: Tensor) -> Tensor:
     return mask.sum(-1).double() / mask.shape[-1]
-
-
-def _image_winners(found: Contributions, mask: Tensor, site: SiteInfo) -> Tensor:
-    """``(images, units)`` bool; see :func:`neuronym.explain.image_winners`, here per batch."""
-    token = token_of(site.pooling)
-    if token is not None:
-        return mask[..., token]
-    positions = found.activations.shape[-1]
-    if site.pooling == "max":
-        pooled = found.activations.amax(-1).double()
-    else:
-        pooled = found.activations.sum(-1, dtype=torch.float64) / positions
-    pooled = pooled.masked_fill(~mask.any(-1), -torch.inf)
-    blocks = pooled.view(len(pooled), -1, site.competitors or 1)
-    chosen = torch.zeros_like(blocks, dtype=torch.bool)
-    return chosen.scatter_(2, blocks.argmax(2, keepdim=True), True).flatten(1)
 
 
 def _finite(what: str, values: Floats, ids: Sequence[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 
 from neuronym._version import __version__
 from neuronym.devices import device_of
@@ -23,12 +21,11 @@ from neuronym.models import Edit, LoadedModel, applied, check_made_from, make_ed
 from neuronym.models.editing import Changes, as_edit
 from neuronym.models.labels import Labels
 from neuronym.modes import evaluation
-from neuronym.probes import Batch, ProbeSet, batches, decode, from_images, to_rgb
+from neuronym.probes import Batch, ImageLike, ProbeSet, batches, from_images, picture_of
 from neuronym.results import AccuracyChange, ClassChange, EffectReport, Flip, ImageEffect
 
 __all__ = ["EffectOptions", "effect"]
 
-ImageLike = Image.Image | str | os.PathLike[str]
 Floats = npt.NDArray[np.float64]
 _INPUT = "input"
 
@@ -91,8 +88,11 @@ def effect(
     check_made_from(model, given.provenance, what="the edit")
     made = make_edit(model, given.changes)
     if probes is None:
-        names, pictures = _pictures(images or ())
-        probes, shown = from_images(pictures, name="images"), len(names)
+        if not images:
+            raise InputError("no image to run")
+        named = [picture_of(image, name=f"image {at}") for at, image in enumerate(images)]
+        names, shown = [name for name, _ in named], len(named)
+        probes = from_images([picture for _, picture in named], name="images")
     else:
         names, shown = None, options.largest
     tally = _Tally(model, probes, shown, options.classes)
@@ -110,20 +110,6 @@ def effect(
                 options.progress(stream.end, stream.total, "")
     skipped = {each.id: each.reason for each in stream.skipped}
     return tally.report(made, skipped, names)
-
-
-def _pictures(images: Sequence[ImageLike]) -> tuple[list[str], list[Image.Image]]:
-    if not images:
-        raise InputError("no image to run")
-    names, pictures = [], []
-    for number, image in enumerate(images):
-        if isinstance(image, Image.Image):
-            names.append(f"image {number}")
-            pictures.append(to_rgb(image))
-        else:
-            names.append(os.fspath(image))
-            pictures.append(decode(image))
-    return names, pictures
 
 
 def _both(model: LoadedModel, edit: Edit, batch: Batch) -> tuple[Floats, Floats]:

@@ -2,7 +2,7 @@
 
 from neuronym.probes.base import ProbeSet, Reducible
 from neuronym.probes.batches import Batch, Batches, Skipped, batches
-from neuronym.probes.decode import decode, reduced_side, to_rgb
+from neuronym.probes.decode import ImageLike, decode, picture_of, reduced_side, to_rgb
 from neuronym.probes.loading import load
 from neuronym.probes.memory import from_dataset, from_images, sampled, subset
 from neuronym.probes.pieces import (
@@ -20,6 +20,7 @@ __all__ = [
     "PIECE_LENGTH",
     "Batch",
     "Batches",
+    "ImageLike",
     "Pieces",
     "ProbePieces",
     "ProbeSet",
@@ -32,6 +33,7 @@ __all__ = [
     "from_images",
     "load",
     "load_pieces",
+    "picture_of",
     "pieces_of",
     "reduced_side",
     "sampled",

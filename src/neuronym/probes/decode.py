@@ -13,13 +13,16 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from neuronym.errors import InputError, UnreadableError
 
-__all__ = ["MAX_PIXELS", "REDUCTION", "decode", "reduced_side", "to_rgb"]
+__all__ = ["MAX_PIXELS", "REDUCTION", "ImageLike", "decode", "picture_of", "reduced_side", "to_rgb"]
 
 MAX_PIXELS = 89_000_000
 """Images of more pixels are refused (a small file can claim to hold a huge image)."""
 
 REDUCTION = 2.0
 """How many times a model's own side an image keeps when it is decoded at reduced size."""
+
+ImageLike = Image.Image | str | os.PathLike[str]
+"""A PIL image of any mode, or the path of an image file."""
 
 _WHITE = (255, 255, 255, 255)
 _DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
@@ -108,6 +111,21 @@ def _check_pixels(image: Image.Image, name: str) -> None:
             f"image {name!r} is too large: {width} x {height} pixels; "
             f"at most {MAX_PIXELS // 1_000_000} million are read"
         )
+
+
+def picture_of(image: ImageLike, *, name: str = "image") -> tuple[str, Image.Image]:
+    """Return what an image is called and its 8-bit RGB picture.
+
+    Args:
+        image: A PIL image, which has no name, or a path, which is its own.
+        name: What a PIL image is called.
+
+    Raises:
+        UnreadableError: The file cannot be read; see :func:`decode`.
+    """
+    if isinstance(image, Image.Image):
+        return name, to_rgb(image)
+    return os.fspath(image), decode(image)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -16,7 +16,7 @@ from neuronym.activity import Activity
 from neuronym.errors import InputError
 from neuronym.masks import MaskReader, ReadMask
 from neuronym.modes import evaluation
-from neuronym.record.pooling import ChosenPooling, PoolingChoice, pooling_for, token_of
+from neuronym.record.pooling import ChosenPooling, PoolingChoice, candidates_of, pooling_for
 from neuronym.record.sites import Site
 
 __all__ = ["Capture", "Captured", "positions_last"]
@@ -78,14 +78,10 @@ class _SiteState:
         self.captured = Captured(
             pooled.to("cpu", torch.float32).numpy(),
             None if won is None else won.sum((0, 2)).cpu().numpy(),
-            None if won is None else self._candidates(won).cpu().numpy(),
+            None if won is None else candidates_of(won, self.pooling.name).cpu().numpy(),
             activity.active,
             activity.values,
         )
-
-    def _candidates(self, won: Tensor) -> Tensor:
-        token = token_of(self.pooling.name)
-        return won.any(-1) if token is None else won[..., token]
 
 
 class Capture:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
+from math import inf
 
+import torch
 from torch import Tensor
 
 from neuronym.errors import InputError, unknown
@@ -18,6 +20,8 @@ __all__ = [
     "ChosenPooling",
     "Pooling",
     "PoolingChoice",
+    "candidates_of",
+    "mark_winners",
     "pooling_for",
     "token_of",
 ]
@@ -110,6 +114,36 @@ def token_of(name: str) -> int | None:
     """Return which token a pooling of that name reads, or ``None`` where it reads all positions."""
     kind, _, index = name.partition(":")
     return int(index or 0) if kind == "token" else None
+
+
+def candidates_of(won: Tensor, pooling: str) -> Tensor:
+    """Return which units may be the image winner of their block.
+
+    Args:
+        won: ``(..., units, positions)`` bool.
+        pooling: Name of the site's pooling: where it reads one token, only who won there.
+
+    Returns:
+        ``(..., units)`` bool.
+    """
+    token = token_of(pooling)
+    return won.any(-1) if token is None else won[..., token]
+
+
+def mark_winners(pooled: Tensor, candidates: Tensor, competitors: int) -> Tensor:
+    """Mark the image winner of every block: of its candidates the largest, the first of equals.
+
+    Args:
+        pooled: ``(..., units)``, pooled masked activations.
+        candidates: ``(..., units)`` bool, from :func:`candidates_of`.
+        competitors: Units of a block.
+
+    Returns:
+        ``(..., units)`` bool with one true entry per block.
+    """
+    blocks = pooled.masked_fill(~candidates, -inf).unflatten(-1, (-1, competitors))
+    marked = torch.zeros_like(blocks, dtype=torch.bool)
+    return marked.scatter_(-1, blocks.argmax(-1, keepdim=True), True).flatten(-2)
 
 
 def _by_name(name: str, site: Site, competes: bool) -> Pooling:

@@ -19,14 +19,14 @@ from neuronym.files import existing
 from neuronym.lwta.masks import mask_reader
 from neuronym.models import LoadedModel
 from neuronym.models.base import check_made_from
-from neuronym.probes import decode, to_rgb
+from neuronym.probes import ImageLike, picture_of
 from neuronym.record import Capture, Sites, find_sites
+from neuronym.record.pooling import mark_winners
 from neuronym.results import Atlas, SiteInfo
 from neuronym.search.chosen import chosen_sites, evidence_of, listens
 
 __all__ = ["ImageMatch", "UnitFiring", "match_image"]
 
-ImageLike = Image.Image | str | os.PathLike[str]
 _BATCH = 32
 UNUSUAL = 2.0
 """Standard deviations above its mean from which a unit counts as firing unusually strongly."""
@@ -105,6 +105,9 @@ def match_image(
     given = [images] if isinstance(images, (str, os.PathLike, Image.Image)) else list(images)
     if not given:
         raise InputError("no example image to search by")
+    for each in given:
+        if not isinstance(each, Image.Image):
+            existing(Path(each), what="image")
     check_made_from(model, atlas.provenance, what="the atlas")
     chosen = chosen_sites(atlas, sites)
     evidence = evidence_of(atlas)
@@ -137,7 +140,7 @@ def _recorded(
 ) -> tuple[dict[str, npt.NDArray[np.float64]], dict[str, Any]]:
     """Return per site the pooled activations and who won, ``(images, units)``."""
     device = device_of(model.module)
-    first = model.transform(_picture(given[0]))[None].to(device)
+    first = model.transform(picture_of(given[0])[1])[None].to(device)
     sites = _found(model, chosen, torch.cat([first, first]))
     capture = Capture(
         model.module,
@@ -149,14 +152,18 @@ def _recorded(
     won: dict[str, list[Any]] = {site.name: [] for site in chosen}
     with capture:
         for start in range(0, len(given), _BATCH):
-            pictures = [_picture(each) for each in given[start : start + _BATCH]]
+            pictures = [picture_of(each)[1] for each in given[start : start + _BATCH]]
             inputs = torch.stack([model.transform(picture) for picture in pictures])
             for name, captured in capture.run(inputs).items():
                 pooled[name].append(captured.pooled.astype(np.float64))
                 won[name].append(captured.candidates)
     joined = {name: np.concatenate(parts) for name, parts in pooled.items()}
     winners = {
-        site.name: _winners(joined[site.name], np.concatenate(won[site.name]), site.competitors)
+        site.name: mark_winners(
+            torch.from_numpy(joined[site.name]),
+            torch.from_numpy(np.concatenate(won[site.name])),
+            site.competitors,
+        ).numpy()
         if site.competitors is not None
         else None
         for site in chosen
@@ -181,19 +188,3 @@ def _found(model: LoadedModel, chosen: Sequence[SiteInfo], sample: torch.Tensor)
                 f"{site.units} in the atlas"
             )
     return found
-
-
-def _winners(
-    pooled: npt.NDArray[np.float64], candidates: npt.NDArray[np.bool_], competitors: int
-) -> npt.NDArray[np.bool_]:
-    """Mark the image winner of every block: of the candidates the largest, the first of equals."""
-    rows = np.where(candidates, pooled, -np.inf).reshape(len(pooled), -1, competitors)
-    marked = np.zeros(rows.shape, bool)
-    np.put_along_axis(marked, rows.argmax(2)[..., None], True, axis=2)
-    return marked.reshape(pooled.shape)
-
-
-def _picture(image: ImageLike) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return to_rgb(image)
-    return decode(existing(Path(image), what="image"))
