@@ -81,7 +81,8 @@ def channel_dims(pairs: Sequence[str]) -> dict[str, int]:
     dims = {}
     for pair in pairs:
         name, _, dim = pair.rpartition("=")
-        if not name or not dim.lstrip("-").isdigit():
+        digits = dim.removeprefix("-")
+        if not name or not (digits.isascii() and digits.isdecimal()):
             raise InputError(f"--channel-dim takes MODULE=DIM with a whole number, not {pair!r}")
         dims[name] = int(dim)
     return dims

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -120,12 +121,15 @@ def ablate(
         if place is not None
     }
     options = EffectOptions(batch_size=batch_size, largest=largest)
-    effects = _effects(loaded, made, image or (), images, options, quiet)
-    if apply is not None:
-        save_edited(loaded, made, apply, overwrite=overwrite)
-    if out is not None:
-        with claims[out].staged() as staged:
-            _write(staged, made, effects)
+    with contextlib.ExitStack() as stack:
+        for claim in claims.values():
+            stack.enter_context(claim.returned_on_failure())
+        effects = _effects(loaded, made, image or (), images, options, quiet)
+        if apply is not None:
+            save_edited(loaded, made, apply, overwrite=overwrite)
+        if out is not None:
+            with claims[out].staged() as staged:
+                _write(staged, made, effects)
     if as_json:
         import json
 

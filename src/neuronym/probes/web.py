@@ -76,7 +76,7 @@ class Forward:
         if self._web:
             self._file = _answer(place)
             stated = self._file.headers.get("Content-Length")
-            self.length = int(stated) if stated is not None and stated.isdigit() else None
+            self.length = int(stated) if stated is not None and stated.isdecimal() else None
         else:
             try:
                 self._file = open(place, "rb")  # noqa: SIM115

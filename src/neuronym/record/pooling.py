@@ -159,7 +159,7 @@ def _by_name(name: str, site: Site, competes: bool) -> Pooling:
             f"pooling {name!r} needs a site of tokens; {site.name!r} has the layout "
             f"{site.layout!r}: use 'mean' or 'max'"
         )
-    if colon and not index.isdigit():
+    if colon and not (index.isascii() and index.isdecimal()):
         raise InputError(f"pooling {name!r} must be 'token' or 'token:INDEX'")
     number = token_of(name) or 0
     if number >= site.positions:

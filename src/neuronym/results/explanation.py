@@ -95,7 +95,7 @@ class Winner:
         effect_silenced: Change of what is explained, in logits, when the network ran again with
             the unit silenced: where it won, its block passed nothing. ``None`` where not run.
         effect_handed_over: The same when it could not win, so that its block's runner-ups passed
-            instead; ``None`` where not run, and at a dense site.
+            instead; ``None`` where not run, at a dense site, and where no rival of it could win.
         place: Where it is strongest; ``None`` where there is no map (see ``Explanation.no_map``).
     """
 
