@@ -106,8 +106,8 @@ class TextMatch:
             f"no unit fits {self.text!r} (of {len(self.units)} units): the best is {best.key}"
             f"{named} with correlation {best.correlation:.3f}, p {best.p_value:.2g}, q "
             f"{best.q_value:.2g} (at most {self.level:g} counts), and "
-            f"{100 * best.rank_among_words:.2g} % of other words fit it as well (at most "
-            f"{100 * self.specific:g} % counts); {100 * self.by_chance:.2g} % of texts without a "
+            f"{100 * best.rank_among_words:.3g} % of other words fit it as well (at most "
+            f"{100 * self.specific:g} % counts); {100 * self.by_chance:.3g} % of texts without a "
             f"meaning find a unit as good (at most {100 * self.chance:g} % counts)"
         )
 
