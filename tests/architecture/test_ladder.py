@@ -38,6 +38,7 @@ LADDER = {
     "devices": 0,
     "modes": 0,
     "activity": 0,
+    "calls": 0,
     "channels": 0,
     "false_discovery": 0,
     "files": 0,

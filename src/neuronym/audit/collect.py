@@ -13,13 +13,23 @@ from neuronym.audit.options import AuditOptions
 from neuronym.audit.statistics import excess_weights, positive_shares, strata_of
 from neuronym.embed import embed_batch
 from neuronym.errors import InputError
-from neuronym.explain import ContributionBatch, SiteBatch, contribution_batches
+from neuronym.explain import SiteBatch, contribution_batches
 from neuronym.models import LoadedModel
 from neuronym.probes import ProbeSet, batches
 from neuronym.results import Atlas, SiteInfo
 from neuronym.vision_text import VisionTextModel
 
-__all__ = ["Flow", "Groups", "Pass", "SiteUnits", "groups_of", "run_pass", "units_of_sites"]
+__all__ = [
+    "Flow",
+    "Groups",
+    "Pass",
+    "SiteUnits",
+    "check_same",
+    "groups_of",
+    "run_pass",
+    "say",
+    "units_of_sites",
+]
 
 Doubles = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
@@ -65,7 +75,7 @@ def groups_of(
         for batch in stream:
             ids.extend(batch.ids)
             scores.append((embed_batch(vision_text, batch) @ directions).astype(np.float32))
-            _say(options, len(ids), len(probes), "looking for the concerns")
+            say(options, len(ids), len(probes), "looking for the concerns")
     return _split(tuple(ids), np.concatenate(scores), concerns, options)
 
 
@@ -239,7 +249,7 @@ def run_pass(
     ) as stream:
         for batch in stream:
             part = slice(done, done + len(batch))
-            _check_same(batch, groups, part)
+            check_same(batch.ids, groups, part)
             for name, kept in rows.items():
                 kept.append(getattr(batch, name))
             for flow in flows:
@@ -248,7 +258,7 @@ def run_pass(
                 flow.add(made, batch.targets, groups.lacks[part], groups.shows[part])
                 errors[name] = max(errors[name], float(np.abs(made.completeness_error).max()))
             done, classes = done + len(batch), batch.logits.shape[1]
-            _say(options, done, len(groups.ids), "following the evidence")
+            say(options, done, len(groups.ids), "following the evidence")
         skipped = len(stream.skipped)
     joined = {name: np.concatenate(kept) for name, kept in rows.items()}
     return Pass(
@@ -256,14 +266,20 @@ def run_pass(
     )
 
 
-def _check_same(batch: ContributionBatch, groups: Groups, part: slice) -> None:
-    if tuple(batch.ids) != groups.ids[part]:
+def check_same(ids: Sequence[str], groups: Groups, part: slice) -> None:
+    """Check that a batch holds the images that were scored at its place.
+
+    Raises:
+        InputError: They are others.
+    """
+    if tuple(ids) != groups.ids[part]:
         raise InputError(
-            f"image {batch.ids[0]!r} and those after it are not the ones that were scored; the "
+            f"image {ids[0]!r} and those after it are not the ones that were scored; the "
             "images must not change while they are audited"
         )
 
 
-def _say(options: AuditOptions, done: int, total: int | None, note: str) -> None:
+def say(options: AuditOptions, done: int, total: int | None, note: str) -> None:
+    """Tell the caller how far a pass over the images is."""
     if options.progress is not None:
         options.progress(done, total, note)

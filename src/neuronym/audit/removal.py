@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from neuronym.audit.collect import Flow, Pass
+from neuronym.audit.collect import Flow, Pass, check_same, say
 from neuronym.audit.findings import Asked
 from neuronym.devices import device_of
 from neuronym.errors import InputError
@@ -142,15 +142,13 @@ def _predict(
     )
     with stream, evaluation(model.module):
         for batch in stream:
-            if tuple(batch.ids) != asked.groups.ids[done : done + len(batch)]:
-                raise InputError("the images changed while they were audited")
+            check_same(batch.ids, asked.groups, slice(done, done + len(batch)))
             inputs = torch.stack(batch.prepared[_INPUT]).to(device)
             for edit, kept in zip(edits, found, strict=True):
                 with applied(model, edit):
                     kept.append(model.module(inputs).argmax(1).cpu().numpy())
             done += len(batch)
-            if options.progress is not None:
-                options.progress(done, total, "without the units")
+            say(options, done, total, "without the units")
     return [np.concatenate(kept) for kept in found]
 
 

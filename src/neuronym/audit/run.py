@@ -16,12 +16,11 @@ from neuronym.audit.matching import Matched, match_all
 from neuronym.audit.options import AuditOptions
 from neuronym.audit.removal import removals
 from neuronym.errors import InputError
-from neuronym.explain.select import class_index
+from neuronym.explain.select import class_index, select_sites
 from neuronym.models import LoadedModel
 from neuronym.models.base import check_made_from
 from neuronym.probes import ProbeSet
-from neuronym.results import Atlas, Audit, ConcernUnits, Finding, SiteInfo
-from neuronym.results.selection import default_site, matching_sites
+from neuronym.results import Atlas, Audit, ConcernUnits, Finding
 from neuronym.vision_text import VisionTextModel
 
 __all__ = ["audit"]
@@ -65,7 +64,7 @@ def audit(
     asked = concerns_of(concerns)
     check_made_from(model, atlas.provenance, what="the atlas")
     wanted = frozenset(class_index(each, model.class_names) for each in options.classes)
-    chosen = _sites(atlas, sites)
+    chosen = select_sites(atlas, sites)
     matched = match_all(atlas, vision_text, asked, chosen, options)
     if not any(each.units for each in matched):
         raise InputError(_nothing(matched))
@@ -90,10 +89,6 @@ def audit(
         ),
         provenance=_provenance(model, atlas, probes, vision_text, seen, options),
     )
-
-
-def _sites(atlas: Atlas, sites: str | Sequence[str] | None) -> tuple[SiteInfo, ...]:
-    return (default_site(atlas),) if sites is None else matching_sites(atlas, sites)
 
 
 def _nothing(matched: Sequence[Matched]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from neuronym.calls import is_index
+
 if TYPE_CHECKING:
     from neuronym.models import Change
 
@@ -28,7 +30,7 @@ def units_of(text: str, *, option: str) -> dict[str, list[int]]:
         head, slash, tail = part.strip().rpartition("/")
         site = head if slash else site
         first, dash, last = tail.partition("-")
-        if not site or not _is_index(first) or (dash and not _is_index(last)):
+        if not site or not is_index(first) or (dash and not is_index(last)):
             raise InputError(
                 f"{option} takes SITE/UNIT, such as act/3, act/3,5 or act/3-7, not {text!r}"
             )
@@ -56,7 +58,7 @@ def changes(
             made.append(Change(site, tuple(units), "silence"))
     for text in hand_over:
         where, equals, rival = text.partition("=")
-        if equals and not _is_index(rival):
+        if equals and not is_index(rival):
             raise InputError(f"--hand-over takes SITE/UNIT or SITE/UNIT=RIVAL, not {text!r}")
         to = _unit(rival, "--hand-over") if equals else None
         for site, units in units_of(where, option="--hand-over").items():
@@ -92,10 +94,6 @@ def action_of(text: str) -> tuple[str, float | None]:
     if equals:
         raise InputError(f"--do {name} takes no value, not {text!r}")
     return name, None
-
-
-def _is_index(text: str) -> bool:
-    return text.isascii() and text.isdecimal()  # int() reads no other digits, such as a raised 3
 
 
 def _unit(text: str, option: str) -> int:

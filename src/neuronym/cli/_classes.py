@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from neuronym.calls import is_index
+
 __all__ = ["class_of"]
 
 
@@ -20,4 +22,4 @@ def class_of(text: str, names: Iterable[str] | None) -> int | str:
     """
     if text.lower() in {name.lower() for name in names or ()}:
         return text
-    return int(text) if text.isascii() and text.isdecimal() else text
+    return int(text) if is_index(text) else text

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from neuronym.calls import is_index
+
 __all__ = [
     "Atlas",
     "BatchSize",
@@ -82,7 +84,7 @@ def channel_dims(pairs: Sequence[str]) -> dict[str, int]:
     for pair in pairs:
         name, _, dim = pair.rpartition("=")
         digits = dim.removeprefix("-")
-        if not name or not (digits.isascii() and digits.isdecimal()):
+        if not name or not is_index(digits):
             raise InputError(f"--channel-dim takes MODULE=DIM with a whole number, not {pair!r}")
         dims[name] = int(dim)
     return dims

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from neuronym.calls import is_index
 from neuronym.cli._console import printer
 from neuronym.cli._made_with import model_of, vision_text_of
 from neuronym.cli._options import Atlas, MaybeVisionText
@@ -295,7 +296,7 @@ def _unit(key: str) -> tuple[str, int]:
     from neuronym.errors import InputError
 
     site, _, index = key.rpartition("/")
-    if not site or not (index.isascii() and index.isdecimal()):
+    if not site or not is_index(index):
         raise InputError(f"a unit is SITE/UNIT such as 'head.act/17', not {key!r}")
     return site, int(index)
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import softmax
 from torch import Tensor, nn
 
 from neuronym.devices import device_of
@@ -191,8 +192,7 @@ class _Collected:
         )
 
     def _keep(self, laid: Plan, logits: Floats, target: int) -> None:
-        exps = np.exp(logits - logits.max(1, keepdims=True))
-        probability = laid.read(exps[:, target] / exps.sum(1))
+        probability = laid.read(softmax(logits, axis=1)[:, target])
         logit = laid.read(logits[:, target])
         stays = laid.read((logits.argmax(1) == target).astype(np.float64))
         self.rows.append(_row(laid, probability, logit, stays))

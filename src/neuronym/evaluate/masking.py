@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from neuronym import lwta
+from neuronym.calls import split_call
 from neuronym.errors import InputError
 from neuronym.evaluate.replay import Prefix, can_replay, replayed
-from neuronym.explain.contributions import attribution, units_first
+from neuronym.explain.contributions import attribution, replaced_output, units_first
 from neuronym.modes import evaluation
-from neuronym.record import split_call
 
 __all__ = ["Intact", "MaskedRuns", "Place", "intact_pass", "masked", "place_of"]
 
@@ -193,19 +193,12 @@ def masked(module: nn.Module, place: Place, keep: Tensor) -> Iterator[None]:
         place: The site.
         keep: ``(images, units)`` bool.
     """
-    calls = 0
 
-    def hook(_: nn.Module, __: object, output: Tensor) -> Tensor | None:
-        nonlocal calls
-        calls += 1
-        if calls - 1 != place.call:
-            return None
+    def hide(output: Tensor) -> Tensor:
         shape = [1] * output.dim()
         shape[0], shape[place.channel_dim] = keep.shape
         return output * keep.view(shape).to(output.dtype)
 
-    handle = module.get_submodule(place.module).register_forward_hook(hook)
-    try:
+    layer = module.get_submodule(place.module)
+    with replaced_output(layer, place.module, place.call, hide):
         yield
-    finally:
-        handle.remove()

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from neuronym.calls import split_call
 from neuronym.models import Change, variants
 from neuronym.modes import evaluation
-from neuronym.record import split_call
 from neuronym.results import SiteInfo
 
 __all__ = ["Effects", "effects"]

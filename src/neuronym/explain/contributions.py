@@ -24,6 +24,7 @@ __all__ = [
     "baselines",
     "check_images",
     "contributions",
+    "replaced_output",
 ]
 
 _MaybeTensor = TypeVar("_MaybeTensor", Tensor, Tensor | None)
@@ -193,7 +194,7 @@ def attributions(
         inputs, targets, against = _usable(inputs), _usable(targets), _usable(against)
         for name, call in sites:
             layer = _module(module, name)
-            hooks.enter_context(_replace_output(layer, name, call, keeper((name, call))))
+            hooks.enter_context(replaced_output(layer, name, call, keeper((name, call))))
         logits = _logits(module(inputs))
         for name, call in sites:
             if (name, call) not in kept:
@@ -226,7 +227,7 @@ def baseline(
     with (
         evaluation(module),
         torch.no_grad(),
-        _replace_output(layer, site, call, partial(_zero, site=site, images=len(inputs))),
+        replaced_output(layer, site, call, partial(_zero, site=site, images=len(inputs))),
     ):
         return _explained(_logits(module(inputs)), targets, against)
 
@@ -253,7 +254,7 @@ def baselines(
                 rows = slice(row * images, (row + 1) * images)
                 clear = partial(_cleared, site=name, rows=rows, images=len(part) * images)
                 layer = _module(module, name)
-                hooks.enter_context(_replace_output(layer, name, call, clear))
+                hooks.enter_context(replaced_output(layer, name, call, clear))
             logits = _logits(module(inputs.repeat(len(part), *[1] * (inputs.dim() - 1))))
         found += [_explained(each, targets, against) for each in logits.split(images)]
     return torch.stack(found)
@@ -321,9 +322,20 @@ def units_first(output: Tensor, channel_dim: int) -> Tensor:
 
 
 @contextlib.contextmanager
-def _replace_output(
+def replaced_output(
     layer: nn.Module, site: str, call: int, replace: Callable[[Tensor], Tensor]
 ) -> Iterator[None]:
+    """Put another output in place of a module's inside the block; the hook is gone afterwards.
+
+    Args:
+        layer: The module.
+        site: Its name, for messages.
+        call: Which of its calls counts, from 0.
+        replace: Output → the one to go on with.
+
+    Raises:
+        InputError: The output is not a tensor.
+    """
     calls = 0
 
     def hook(_: nn.Module, __: object, output: object) -> Tensor | None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from neuronym import lwta
+from neuronym.calls import split_call
 from neuronym.errors import InputError
 from neuronym.explain.contributions import Contributions, attributions, baselines, units_first
 from neuronym.lwta.trace import Competition
 from neuronym.models import LoadedModel
-from neuronym.record import split_call
 from neuronym.results import SiteInfo
 
 __all__ = ["Question", "SitePass", "run_passes", "sample_passes"]
@@ -124,13 +124,4 @@ def _record(site: SiteInfo, records: Sequence[Competition], call: int) -> Compet
 
 
 def _with_baselines(made: SitePass, baselines: Tensor) -> SitePass:
-    found = made.found
-    complete = Contributions(
-        logits=found.logits,
-        targets=found.targets,
-        activations=found.activations,
-        values=found.values,
-        baselines=baselines,
-        against=found.against,
-    )
-    return SitePass(made.site, made.shape, complete, made.gradient, made.mask, made.responses)
+    return replace(made, found=replace(made.found, baselines=baselines))

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import softmax
 from torch import Tensor
 
+from neuronym.calls import split_call
 from neuronym.devices import device_of
 from neuronym.errors import InputError
 from neuronym.explain.build import image_winners
@@ -20,7 +22,6 @@ from neuronym.explain.targets import LABEL, PREDICTED, TargetChoice
 from neuronym.models import LoadedModel
 from neuronym.models.labels import Labels
 from neuronym.probes import Batch, Batches, ProbeSet, Skipped, batches
-from neuronym.record import split_call
 from neuronym.results import SiteInfo
 
 __all__ = [
@@ -104,10 +105,9 @@ class ContributionBatch:
     @property
     def probabilities(self) -> Floats:
         """``(images,)``: probability of the target, 0 to 1."""
-        shifted = np.exp(self.logits - self.logits.max(1, keepdims=True))
-        picked = np.take_along_axis(shifted, self.targets[:, None], 1)[:, 0]
-        result: Floats = picked / shifted.sum(1)
-        return result
+        chances = softmax(self.logits, axis=1)
+        picked: Floats = np.take_along_axis(chances, self.targets[:, None], 1)[:, 0]
+        return picked
 
 
 class ContributionBatches(Iterator[ContributionBatch]):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import softmax
 
 from neuronym._version import __version__
 from neuronym.devices import device_of
@@ -128,12 +129,6 @@ def _both(model: LoadedModel, edit: Edit, batch: Batch) -> tuple[Floats, Floats]
     return found[0], found[1]
 
 
-def _softmax(logits: Floats) -> Floats:
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    probabilities: Floats = powers / powers.sum(1, keepdims=True)
-    return probabilities
-
-
 @dataclass(order=True)
 class _Shown:
     shift: float
@@ -155,7 +150,7 @@ class _Tally:
 
     def add(self, batch: Batch, before: Floats, after: Floats) -> None:
         """Count one batch of logits ``(images, classes)``."""
-        chances = _softmax(before), _softmax(after)
+        chances = softmax(before, axis=1), softmax(after, axis=1)
         shifts = np.abs(chances[1] - chances[0]).sum(1) / 2
         predicted = before.argmax(1), after.argmax(1)
         labels = self.labels.of(batch.labels, len(batch), before.shape[1])

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from neuronym.calls import split_call
 from neuronym.channels import ChannelTracker
 from neuronym.devices import device_of
 from neuronym.errors import InputError, nearest
@@ -53,7 +54,7 @@ def make_edit(model: LoadedModel, changes: Change | Sequence[Change]) -> Edit:
     made = []
     for change in given:
         _check_range(change, seen[change.site].units)
-        dense = not isinstance(parts[_split(change.site)[0]], LWTA)
+        dense = not isinstance(parts[split_call(change.site)[0]], LWTA)
         made.append(replace(change, channel_dim=seen[change.site].channel_dim) if dense else change)
     return replace(edit, changes=tuple(made))
 
@@ -169,12 +170,6 @@ def as_edit(edit: Changes) -> Edit:
     return Edit((edit,) if isinstance(edit, Change) else tuple(edit))
 
 
-def _split(site: str) -> tuple[str, int]:
-    head, mark, call = site.rpartition("#")
-    numbered = mark and call.isascii() and call.isdecimal()
-    return (head, int(call)) if numbered else (site, 0)
-
-
 def _modules(module: nn.Module) -> dict[str, nn.Module]:
     return {name: part for name, part in module.named_modules(remove_duplicate=False) if name}
 
@@ -192,7 +187,7 @@ def _plans(
     dims = _channel_dims(parts, [change for edit in edits for change in edit.changes], model)
     plans: dict[int, tuple[nn.Module, _Plan]] = {}
     for site in sites:
-        name, call = _split(site)
+        name, call = split_call(site)
         part = parts[name]
         competitors = part.competitors if isinstance(part, LWTA) else None
         rows = []
@@ -220,7 +215,7 @@ def _channel_dims(
     dims: dict[str, tuple[int, ...]] = {}
     unsure: list[Change] = []
     for change in changes:
-        name, _ = _split(change.site)
+        name, _ = split_call(change.site)
         if name not in parts:
             close = ", ".join(nearest(name, parts)) or ", ".join(list(parts)[:5])
             raise InputError(f"the model has no site {change.site!r}; nearest: {close}")
@@ -235,7 +230,7 @@ def _channel_dims(
             unsure.append(change)
     unsure = [change for change in unsure if change.site not in dims]
     for change in unsure:
-        own = _own_dim(parts[_split(change.site)[0]])
+        own = _own_dim(parts[split_call(change.site)[0]])
         if own is not None:
             dims[change.site] = (own,)
     unsure = [change for change in unsure if change.site not in dims]
@@ -327,7 +322,7 @@ def _observe(model: LoadedModel, changes: Sequence[Change]) -> dict[str, _Seen]:
     """
     parts = _modules(model.module)
     declared = {c.site: _declared(c, changes, parts) for c in changes}
-    wanted = {change.site: _split(change.site) for change in changes}
+    wanted = {change.site: split_call(change.site) for change in changes}
     names = dict.fromkeys(name for name, _ in wanted.values())
     outputs: dict[tuple[str, int], _Seen] = {}
     counts: dict[str, int] = {}
@@ -363,7 +358,7 @@ def _declared(
 ) -> tuple[int, ...]:
     """Return the dimensions that changes to a site give, and edits that its module has already."""
     given = [c.channel_dim for c in changes if c.site == change.site and c.channel_dim is not None]
-    hook = dense_edit_of(parts[_split(change.site)[0]])
+    hook = dense_edit_of(parts[split_call(change.site)[0]])
     return tuple(given) + (() if hook is None else hook.channel_dims)
 
 

@@ -5,7 +5,7 @@ from neuronym.record.capture import Capture, Captured, positions_last
 from neuronym.record.pooling import DEFAULTS, POOLINGS, Pooling, PoolingChoice, pooling_for
 from neuronym.record.recorder import Recorder, SiteStats, Transform
 from neuronym.record.recording import Plan, Recording, RecordOptions, feed, record
-from neuronym.record.sites import Site, Sites, find_sites, split_call
+from neuronym.record.sites import Site, Sites, find_sites
 
 __all__ = [
     "DEFAULTS",
@@ -28,5 +28,4 @@ __all__ = [
     "pooling_for",
     "positions_last",
     "record",
-    "split_call",
 ]

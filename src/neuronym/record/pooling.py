@@ -11,6 +11,7 @@ from math import inf
 import torch
 from torch import Tensor
 
+from neuronym.calls import is_index
 from neuronym.errors import InputError, unknown
 from neuronym.record.sites import Site
 
@@ -159,7 +160,7 @@ def _by_name(name: str, site: Site, competes: bool) -> Pooling:
             f"pooling {name!r} needs a site of tokens; {site.name!r} has the layout "
             f"{site.layout!r}: use 'mean' or 'max'"
         )
-    if colon and not (index.isascii() and index.isdecimal()):
+    if colon and not is_index(index):
         raise InputError(f"pooling {name!r} must be 'token' or 'token:INDEX'")
     number = token_of(name) or 0
     if number >= site.positions:

@@ -11,6 +11,7 @@ from typing import overload
 import torch
 from torch import Tensor, nn
 
+from neuronym.calls import split_call
 from neuronym.channels import ChannelTracker
 from neuronym.errors import InputError, nearest
 from neuronym.modes import evaluation
@@ -165,16 +166,6 @@ def _split(patterns: str | Sequence[str]) -> list[str]:
 
 def _has_wildcard(pattern: str) -> bool:
     return any(sign in pattern for sign in "*?[")
-
-
-def split_call(name: str) -> tuple[str, int]:
-    """Split a site's name or pattern into that of its module and the number of the call.
-
-    ``"relu#1"`` → ``("relu", 1)``; without a literal number the call is 0.
-    """
-    head, mark, call = name.rpartition("#")
-    numbered = mark and call.isascii() and call.isdecimal()
-    return (head, int(call)) if numbered else (name, 0)
 
 
 def _matched(names: Sequence[str], wanted: Sequence[str]) -> list[str]:
